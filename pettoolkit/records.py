@@ -1,0 +1,335 @@
+"""The frozen value types that cross rooms. Imports nothing of ours, so that every room may use it.
+
+Each type that is written to disk carries ``schema_version`` and survives a JSON round trip. What is
+not yet measured is :class:`NotMeasured` with its reason, never ``None`` or ``0``.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+if typing.TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA_VERSION = 1
+RESULT_VERSION = 1
+"""Raised whenever the numbers of a cell may change; finished cells of another version run again."""
+
+Json = Any  # a value that json.dumps takes: dict, list, str, int, float, bool or None
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Stands where a figure would stand, and says why there is none."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason:
+            raise ValueError("NotMeasured: a reason is needed")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval, ``low <= high``, in the unit of the figure it belongs to."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model is trained: ``logistic``, or ``mlp`` with its hidden units."""
+
+    name: str
+    hidden: int = 0
+
+
+@dataclass(frozen=True)
+class DpSpec:
+    """The differential privacy asked for: the budget of the whole run, unit = patient.
+
+    ``noise`` says who adds it: ``local`` (full noise at each hospital), ``shared`` (each hospital adds
+    sigma / sqrt(honest_sites) under encryption) or ``central`` (at the coordinator).
+    """
+
+    epsilon: float
+    delta: float = 1e-5
+    noise: str = "local"
+    honest_sites: int | None = None
+    gradients: str = "auto"
+    batch: int | None = None
+    """Expected size of a Poisson-sampled batch; ``None`` is the full batch."""
+    target: str = "patients"
+    """``patients``, or ``downstream``: only the training on a generator's rows is private (no guarantee for patients)."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One cell, fully resolved: everything that an arm needs to know, and nothing else.
+
+    ``contract`` is the resolved row contract (JSON). In messages to hospitals it is replaced by its
+    digest (:meth:`wire`), since each hospital holds its own copy.
+    """
+
+    task: str
+    arm: str
+    options: Mapping[str, Json]
+    model: ModelSpec
+    features: str
+    seed: int
+    sites: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+    dp: DpSpec | None = None
+    patients_per_site: int | None = None
+    contract: Mapping[str, Json] = field(default_factory=dict)
+    contract_digest: str = ""
+    experiment: str = ""
+    faults: Mapping[str, Json] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def run_id(self) -> str:
+        """Short name of this cell inside a hospital's store and ledger."""
+        return digest_of(self.wire())[:16]
+
+    def wire(self) -> dict[str, Json]:
+        """What travels to a hospital: the spec without the contract's text and the experiment's name."""
+        data = to_json(self)
+        data["contract"] = {}
+        data["experiment"] = ""
+        return typing.cast("dict[str, Json]", data)
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A differential-privacy statement about one cell.
+
+    ``epsilon`` is for add/remove adjacency and ``epsilon_replace_one`` for replace-one. The two
+    ``if_*`` figures state what is left of it under collusion.
+    """
+
+    epsilon: float
+    epsilon_replace_one: float | NotMeasured
+    delta: float
+    accountant: str
+    mechanism: str
+    unit: str = "patient"
+    assumptions: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
+    epsilon_if_sites_collude: Mapping[str, float] = field(default_factory=dict)
+    epsilon_if_coordinator_and_site_collude: float | NotMeasured = NotMeasured("noise is not shared")
+    simulated_noise: bool = True
+    noise_multiplier: float | NotMeasured = NotMeasured("the mechanism has several noise scales")
+
+
+@dataclass(frozen=True)
+class PrivacyStatement:
+    """Guarantee, measured risk and trust: three columns, never mixed."""
+
+    guarantee: Guarantee | NotMeasured
+    trust: str
+    leaks_if_collude: str
+    reversible: str
+    measured: Mapping[str, Json] | NotMeasured = NotMeasured("no attacks were run")
+    ledgers: Mapping[str, Json] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Messages of one (site, direction, kind, purpose): how many, and their serialised bytes."""
+
+    site: str
+    direction: str  # "out" of the hospital, or "in"
+    kind: str
+    purpose: str
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What left (and entered) the hospitals: the meter on the wire, read out."""
+
+    traffic: tuple[Traffic, ...]
+    out_of_band: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def bytes_per_site(self, direction: str, *, protocol_only: bool = True) -> dict[str, int]:
+        """Bytes per site in one direction; evaluation and audit are instrumentation, not protocol."""
+        totals: dict[str, int] = {}
+        for row in self.traffic:
+            if row.direction == direction and not (protocol_only and row.purpose in INSTRUMENTATION):
+                totals[row.site] = totals.get(row.site, 0) + row.bytes
+        return totals
+
+    def kinds_out(self) -> tuple[str, ...]:
+        """Kinds that left a hospital as part of the technology's own protocol, sorted."""
+        return tuple(
+            sorted({r.kind for r in self.traffic if r.direction == "out" and r.purpose not in INSTRUMENTATION})
+        )
+
+
+INSTRUMENTATION = frozenset({"evaluation", "audit"})
+"""Purposes that belong to the benchmark and not to a technology's protocol."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and memory of one cell; ``extra`` holds an arm's own figures by metric name."""
+
+    train_seconds: float
+    cpu_seconds: float | NotMeasured = NotMeasured("not reported by this engine")
+    cpu_seconds_site_max: float | NotMeasured = NotMeasured("not reported by this engine")
+    cpu_seconds_coordinator: float | NotMeasured = NotMeasured("not reported by this engine")
+    peak_rss_mb: float | NotMeasured = NotMeasured("not reported by this engine")
+    extra: Mapping[str, float] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named arrays of one model, exact: ``{name: {"shape": [..], "dtype": "float32", "data": base64}}``."""
+
+    arrays: Mapping[str, Mapping[str, Json]]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
+        """Pack named numpy arrays."""
+        return cls(
+            {
+                name: {"shape": list(a.shape), "dtype": str(a.dtype), "data": base64.b64encode(a.tobytes()).decode()}
+                for name, a in arrays.items()
+            }
+        )
+
+    def unpack(self) -> dict[str, np.ndarray]:
+        """Named numpy arrays (copies)."""
+        import numpy as np
+
+        return {
+            name: np.frombuffer(base64.b64decode(a["data"]), dtype=a["dtype"]).reshape(a["shape"]).copy()
+            for name, a in self.arrays.items()
+        }
+
+
+@dataclass(frozen=True)
+class Models:
+    """What an arm trained: ``shared`` under the key ``*``, or one entry per site."""
+
+    by_site: Mapping[str, Weights]
+
+    SHARED: typing.ClassVar[str] = "*"
+
+    @property
+    def shared(self) -> bool:
+        """Whether all hospitals use one model."""
+        return set(self.by_site) == {self.SHARED}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an arm's outside half returns; serialisable, so that it can come from another process."""
+
+    models: Models
+    privacy: PrivacyStatement
+    exposure: Exposure
+    cost: Cost
+    rounds: int = 0
+    round_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    released_table: Mapping[str, Json] | None = None
+    encryption: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished cell. ``metrics`` uses the names of DESIGN section 7."""
+
+    spec: RunSpec
+    config_hash: str
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    per_site: Mapping[str, Mapping[str, float | NotMeasured]]
+    cross_site: Mapping[str, Mapping[str, float | NotMeasured]] | NotMeasured
+    subgroups: Mapping[str, Mapping[str, float | NotMeasured]]
+    privacy: PrivacyStatement
+    exposure: Exposure
+    cost: Cost
+    round_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    result_version: int = RESULT_VERSION
+    schema_version: int = SCHEMA_VERSION
+
+
+def digest_of(value: Json) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def to_json(value: Any) -> Json:
+    """Turn a record into plain JSON values; unions are resolved on the way back by their keys."""
+    if isinstance(value, NotMeasured):
+        return {"not_measured": value.reason}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    return value
+
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], data: Json) -> T:
+    """Inverse of :func:`to_json`.
+
+    Raises
+    ------
+    ValueError
+        If ``schema_version`` is newer than this program knows, or a field is unknown.
+    """
+    return typing.cast("T", _decode(kind, data))
+
+
+def _decode(kind: Any, data: Json) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(args, data)
+    if origin is tuple:
+        return tuple(_decode(args[0], item) for item in data)
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _decode(args[1], item) for key, item in data.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if kind is NotMeasured:
+            return NotMeasured(data["not_measured"])
+        if data.get("schema_version", 0) > SCHEMA_VERSION:
+            raise ValueError(f"{kind.__name__}: schema_version {data['schema_version']} is newer than this program's {SCHEMA_VERSION}")
+        hints = typing.get_type_hints(kind)
+        return kind(**{key: _decode(hints[key], item) for key, item in data.items()})
+    if kind is float and data is not None:
+        return float(data)
+    return data
+
+
+def _decode_union(args: tuple[Any, ...], data: Json) -> Any:
+    if data is None:
+        return None
+    if isinstance(data, dict) and set(data) == {"not_measured"}:
+        return NotMeasured(data["not_measured"])
+    rest = [a for a in args if a is not type(None) and a is not NotMeasured]
+    return _decode(rest[0], data)
