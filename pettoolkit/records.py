@@ -173,10 +173,12 @@ class Exposure:
         return totals
 
     def kinds_out(self) -> tuple[str, ...]:
-        """Kinds that left a hospital as part of the technology's own protocol, sorted."""
-        return tuple(
-            sorted({r.kind for r in self.traffic if r.direction == "out" and r.purpose not in INSTRUMENTATION})
-        )
+        """Kinds that left a hospital as part of the technology's own protocol, sorted.
+
+        Set-up aside: there a hospital says its name and, for some arms, its count of patients.
+        """
+        aside = INSTRUMENTATION | {"setup"}
+        return tuple(sorted({r.kind for r in self.traffic if r.direction == "out" and r.purpose not in aside}))
 
 
 INSTRUMENTATION = frozenset({"evaluation", "audit"})
@@ -269,6 +271,22 @@ class RunResult:
     round_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     result_version: int = RESULT_VERSION
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The seeds of one variant together: mean and SD of each metric, intervals over patients and seeds.
+
+    ``spec`` is the first seed's; what seeds may differ in (``seed``, ``sites``) is not to be read from it.
+    """
+
+    spec: RunSpec
+    seeds: tuple[int, ...]
+    mean: Mapping[str, float]
+    sd: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    worst_site: str | NotMeasured = NotMeasured("undefined at every site")
     schema_version: int = SCHEMA_VERSION
 
 

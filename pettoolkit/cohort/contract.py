@@ -27,7 +27,7 @@ class Column(_Frozen):
     """One column, as far as it is public.
 
     ``low`` and ``high`` are public bounds in ``unit`` (values are clipped to them); ``log`` scales the
-    encoding logarithmically (needs ``low > 0``). ``features`` names the smallest feature set that has
+    encoding logarithmically (``log x`` if ``low > 0``, else the signed ``sign(x) log(1 + |x|)``). ``features`` names the smallest feature set that has
     the column. ``missing`` says how a missing value is encoded: 0 with an indicator column, 0 alone,
     or ``never``: then a missing value is an error. ``summaries`` (grain ``hour``) are the further
     per-stay summaries that the ``full`` set gets beside the last value.
@@ -59,8 +59,6 @@ class Column(_Frozen):
                     )
                 if not self.low < self.high:
                     raise ValueError(f"column {self.name}: low must be below high (got {self.low} and {self.high})")
-                if self.log and self.low <= 0:
-                    raise ValueError(f"column {self.name}: log needs low above 0 (got {self.low})")
             if self.kind == "category" and len(self.levels) < 2:
                 raise ValueError(f"column {self.name}: a category needs at least two public levels")
         return self

@@ -77,9 +77,17 @@ def _middle(column: Column) -> float:
 
 def _scale(raw: npt.NDArray[np.float64], column: Column) -> npt.NDArray[np.float64]:
     low, high = _bounds(column)
-    clipped = np.clip(raw, low, high)
+    values = np.clip(raw, low, high)
     if column.integer:
-        clipped = np.clip(np.rint(clipped), low, high)
+        values = np.clip(np.rint(values), low, high)
+    ends = np.array([low, high])
     if column.log:
-        clipped, low, high = np.log(clipped), float(np.log(low)), float(np.log(high))
-    return 2.0 * (clipped - low) / (high - low) - 1.0
+        signed = low <= 0
+        values, ends = _log(values, signed=signed), _log(ends, signed=signed)
+    return 2.0 * (values - ends[0]) / (ends[1] - ends[0]) - 1.0
+
+
+def _log(value: npt.NDArray[np.float64], *, signed: bool) -> npt.NDArray[np.float64]:
+    if signed:
+        return np.asarray(np.sign(value) * np.log1p(np.abs(value)))
+    return np.asarray(np.log(value))

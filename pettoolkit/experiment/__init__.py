@@ -1,0 +1,1 @@
+"""Experiment files: typed, multiplied into cells, run, and remembered."""

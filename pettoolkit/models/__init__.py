@@ -1,0 +1,1 @@
+"""The predictors: logistic regression and small multilayer perceptrons, and how they are trained."""

@@ -1,0 +1,1 @@
+"""Differential privacy with the patient as the unit: clipping, noise, accounting, ledgers and what they guarantee."""

@@ -1,0 +1,220 @@
+"""What encrypting a model update costs: ours beside the usual ways to use TenSEAL, in one call.
+
+    python benchmarks/encryption.py [--json FILE] [--repeat 5] [--values 100009] [--sites 3] [--growth] [--huge]
+
+Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials (8192, [60, 40, 40, 60],
+2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through ``ts.ckks_vector``, cut
+to the slot count. Ours leaves room for flooding. Expansion is against float32; seconds are the median of the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pettoolkit.encryption.ckks import Adder, decrypt, encrypt
+from pettoolkit.encryption.keys import SecretKey
+from pettoolkit.encryption.parameters import choose
+
+CLIP = 1.0
+Row = dict[str, Any]
+Blobs = list[bytes]
+
+
+class Ours:
+    """pettoolkit.encryption with room for flooding."""
+
+    name = "ours"
+
+    def __init__(self, values: int, sites: int) -> None:
+        self.scheme = choose(values, CLIP, sites)
+        self.key = SecretKey.create(self.scheme)
+        self.key.native()
+
+    def encrypt(self, vector: np.ndarray) -> Blobs:
+        """Encrypt one hospital's update."""
+        return encrypt(self.key, vector)
+
+    def add(self, updates: list[Blobs]) -> Blobs:
+        """Add what the hospitals sent, without a key."""
+        adder = Adder(self.scheme.add_context())
+        for blobs in updates:
+            adder.add(blobs)
+        return adder.result()
+
+    def decrypt(self, blobs: Blobs, sites: int) -> np.ndarray:
+        """Decrypt the sum at one hospital."""
+        return decrypt(self.key, blobs, sites)
+
+
+class TensealVectors:
+    """TenSEAL's high-level vectors with a public key, one per chunk of slots."""
+
+    degree, primes, scale_bits = 8192, [60, 40, 40, 60], 40
+    name = "tenseal_tutorial"
+
+    def __init__(self, values: int, sites: int) -> None:
+        import tenseal as ts
+
+        self.values = values
+        self.context = ts.context(ts.SCHEME_TYPE.CKKS, self.degree, coeff_mod_bit_sizes=self.primes)
+        self.context.global_scale = 2**self.scale_bits
+        self.server = ts.context_from(self.context.serialize(save_secret_key=False))
+
+    def encrypt(self, vector: np.ndarray) -> Blobs:
+        """Encrypt one hospital's update."""
+        import tenseal as ts
+
+        size = self.degree // 2
+        return [
+            ts.ckks_vector(self.context, vector[i : i + size].tolist()).serialize() for i in range(0, len(vector), size)
+        ]
+
+    def add(self, updates: list[Blobs]) -> Blobs:
+        """Add what the hospitals sent, without a key."""
+        import tenseal as ts
+
+        sums = []
+        for chunk in zip(*updates, strict=True):
+            total = ts.ckks_vector_from(self.server, chunk[0])
+            for blob in chunk[1:]:
+                total += ts.ckks_vector_from(self.server, blob)
+            sums.append(total.serialize())
+        return sums
+
+    def decrypt(self, blobs: Blobs, sites: int) -> np.ndarray:
+        """Decrypt the sum at one hospital."""
+        import tenseal as ts
+
+        return np.concatenate([ts.ckks_vector_from(self.context, blob).decrypt() for blob in blobs])
+
+
+class NvflareParameters(TensealVectors):
+    """The same with NVFlare's default parameters."""
+
+    primes = [60, 40, 40]  # noqa: RUF012 - a constant of a throw-away class
+    name = "tenseal_nvflare"
+
+
+def compare(values: int, sites: int, repeat: int) -> list[Row]:
+    """One round of each variant, interleaved and repeated, on the same vectors."""
+    case = f"update-{values}x{sites}"
+    vectors = list(np.random.default_rng(0).uniform(-CLIP, CLIP, (sites, values)))
+    exact = np.sum(vectors, axis=0)
+    variants: list[Any] = [make(values, sites) for make in (Ours, TensealVectors, NvflareParameters)]
+    found: dict[str, dict[str, list[float]]] = {v.name: {} for v in variants}
+    for _ in range(repeat):
+        for variant in variants:
+            for metric, value in one_round(variant, vectors, exact).items():
+                found[variant.name].setdefault(metric, []).append(value)
+    rows = [
+        row(case, name, metric, statistics.median(several))
+        for name, metrics in found.items()
+        for metric, several in metrics.items()
+    ]
+    ours = variants[0].scheme
+    rows += [row(case, "ours", "flooding_sd", ours.flooding_sd), row(case, "ours", "headroom_bits", ours.headroom_bits)]
+    return rows
+
+
+def one_round(variant: Any, vectors: list[np.ndarray], exact: np.ndarray) -> dict[str, float]:
+    """Encrypt at each hospital, add, decrypt at one; seconds of one client and of the server, bytes, error."""
+    encrypting, updates = timed(lambda: [variant.encrypt(vector) for vector in vectors])
+    adding, total = timed(lambda: variant.add(updates))
+    decrypting, decrypted = timed(lambda: variant.decrypt(total, len(vectors)))
+    plain_bytes = 4 * len(exact)
+    return {
+        "expansion_up": sum(map(len, updates[0])) / plain_bytes,
+        "expansion_down": sum(map(len, total)) / plain_bytes,
+        "seconds_client": encrypting / len(vectors) + decrypting,
+        "seconds_encrypt": encrypting / len(vectors),
+        "seconds_decrypt": decrypting,
+        "seconds_server": adding,
+        "max_error": float(np.abs(decrypted[: len(exact)] - exact).max()),
+    }
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that ``work`` took, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def growth(sizes: list[int], hospitals: list[int]) -> list[Row]:
+    """Ours by parameters (3 hospitals) and by hospitals (1e5 parameters); each coordinator in a process of its own."""
+    rows: list[Row] = []
+    for values, sites in [(n, 3) for n in sizes] + [(100_000, k) for k in hospitals]:
+        case = f"growth-{values}x{sites}"
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            metrics = pool.apply(coordinator, (values, sites))
+        rows += [row(case, "ours", metric, value) for metric, value in metrics.items()]
+    return rows
+
+
+def coordinator(values: int, sites: int) -> dict[str, float]:
+    """Add ``sites`` updates as they come and say what it took; the same ciphertexts stand for each hospital's."""
+    scheme = choose(values, CLIP, sites)
+    key = SecretKey.create(scheme)
+    encrypting, update = timed(lambda: encrypt(key, np.zeros(values)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    adder = Adder(scheme.add_context())
+    adding, _ = timed(lambda: [adder.add(update) for _ in range(sites)])
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    total = adder.result()
+    decrypting, _ = timed(lambda: decrypt(key, total, sites))
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {
+        "expansion_up": sum(map(len, update)) / (4 * values),
+        "seconds_client": encrypting + decrypting,
+        "seconds_server": adding,
+        "rss_mb": (after - before) / unit,
+    }
+
+
+UNITS = {
+    "expansion": "x float32",
+    "seconds": "s",
+    "max_error": "absolute",
+    "rss": "MB",
+    "flooding": "sd",
+    "headroom": "bits",
+}
+
+
+def row(case: str, variant: str, metric: str, value: float) -> Row:
+    """One row of the table that all benchmarks share."""
+    unit = UNITS[next(prefix for prefix in UNITS if metric.startswith(prefix))]
+    return {"benchmark": "encryption", "case": case, "variant": variant, "metric": metric, "value": value, "unit": unit}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Cost of encrypting a model update.")
+    parser.add_argument("--values", type=int, default=100_009)
+    parser.add_argument("--sites", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--growth", action="store_true", help="also 1e3 to 1e6 parameters, 2 to 100 hospitals")
+    parser.add_argument("--huge", action="store_true", help="growth up to 1e7 parameters")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = compare(options.values, options.sites, options.repeat)
+    if options.growth or options.huge:
+        rows += growth([10**i for i in range(3, 8 if options.huge else 7)], [2, 5, 20, 50, 100])
+    for r in rows:
+        print(f"{r['case']:22} {r['variant']:18} {r['metric']:16} {r['value']:12.4g} {r['unit']}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Questions and answers between an arm's two halves, as messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+import pandas as pd
+from flwr.app import ConfigRecord, RecordDict
+
+from pettoolkit.errors import SiteFailed
+from pettoolkit.federation import wire
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures, Scores, Table
+from pettoolkit.hospital.request import Request
+from pettoolkit.records import RunSpec, from_json
+
+TABLE = "table"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One hospital's answer, read off the wire."""
+
+    kind: str
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    blobs: tuple[bytes, ...] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The table of an answer that carries one."""
+        return self.tables[TABLE]
+
+
+def ask(
+    grid: MeteredGrid,
+    spec: RunSpec,
+    action: str,
+    purpose: str,
+    *,
+    wants: str,
+    sites: Sequence[str],
+    number: int = 0,
+    kind: str = wire.REQUEST,
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    blobs: Sequence[bytes] | None = None,
+    extra: Mapping[str, int | float | str] | None = None,
+    expect: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, Reply]:
+    """Ask the same of several hospitals and wait for all.
+
+    Parameters
+    ----------
+    action, purpose
+        What is asked, and what for.
+    wants
+        Kind that the answers must have.
+    number
+        Round.
+    kind, arrays, blobs, extra
+        What the question itself carries.
+    expect
+        Name -> shape of each array that an answer must have.
+
+    Returns
+    -------
+    dict
+        Site name to answer, sorted by name.
+
+    Raises
+    ------
+    SiteFailed
+        Naming the first hospital that failed, refused, was missing or answered something unusable.
+    """
+    content = wire.request(
+        arm=spec.arm,
+        action=action,
+        kind=kind,
+        purpose=purpose,
+        spec_json=spec_text(spec),
+        round=number,
+        arrays=arrays,
+        blobs=blobs,
+        extra=extra,
+        wants=wants,
+    )
+    timeout = float(spec.faults.get("round_timeout", 600))
+    replies = grid.ask(dict.fromkeys(sites, content), timeout=timeout, expect=expect)
+    return {site: _read(site, reply) for site, reply in replies.items()}
+
+
+def config_record(spec: RunSpec, action: str, purpose: str, *, wants: str) -> ConfigRecord:
+    """What Flower's strategies hand on to the hospitals with every message of a run, beside the model."""
+    content = wire.request(
+        arm=spec.arm, action=action, kind="model", purpose=purpose, spec_json=spec_text(spec), wants=wants
+    )
+    record = ConfigRecord(dict(content.config_records[wire.CONFIG]))
+    del record[wire.ROUND]  # Flower writes its own
+    return record
+
+
+def spec_text(spec: RunSpec) -> str:
+    """The spec as it travels."""
+    return json.dumps(spec.wire(), separators=(",", ":"), sort_keys=True)
+
+
+def read_request(content: RecordDict) -> Request:
+    """What a hospital is asked."""
+    asked = wire.read_request(content)
+    ciphertexts = asked.kind == "ciphertext"
+    return Request(
+        action=asked.action,
+        purpose=asked.purpose,
+        spec=from_json(RunSpec, json.loads(asked.spec)),
+        round=asked.round,
+        arrays={} if ciphertexts else wire.arrays_of(content),
+        blobs=tuple(wire.blobs_of(content)) if ciphertexts else (),
+        extra={k: v for k, v in asked.extra.items() if isinstance(v, bool | int | float | str)},
+    )
+
+
+def write_reply(site: str, number: int, envelope: Envelope) -> RecordDict:
+    """An envelope that passed the door, as message content."""
+    payload = envelope.payload
+    metrics = {name: float(value) for name, value in envelope.figures.items()}
+    arrays = blobs = tables = None
+    match payload:
+        case Arrays(named, examples):
+            arrays, metrics = named, metrics | {wire.NUM_EXAMPLES: float(examples)}
+        case Ciphertexts(chunks, examples):
+            blobs, metrics = chunks, metrics | {wire.NUM_EXAMPLES: float(examples)}
+        case Figures(values):
+            metrics |= {name: float(value) for name, value in values.items()}
+        case Scores(named):
+            arrays = named
+        case Table(rows):
+            tables = {TABLE: rows}
+    return wire.reply(
+        site=site,
+        kind=envelope.kind,
+        purpose=envelope.purpose,
+        round=number,
+        arrays=arrays,
+        blobs=blobs,
+        tables=tables,
+        metrics=metrics or None,
+    )
+
+
+def _read(site: str, content: RecordDict) -> Reply:
+    kind = wire.read_envelope(content).kind
+    try:
+        return Reply(
+            kind=kind,
+            arrays={} if kind in wire.RECORD_KINDS or kind == "ciphertext" else wire.arrays_of(content),
+            blobs=tuple(wire.blobs_of(content)) if kind == "ciphertext" else (),
+            tables=wire.tables_of(content) if kind in wire.RECORD_KINDS else {},
+            figures={k: float(v) for k, v in wire.metrics_of(content).items() if not isinstance(v, list)},
+        )
+    except ValueError as error:
+        raise SiteFailed(site, str(error)) from None
+

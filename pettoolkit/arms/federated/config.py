@@ -1,0 +1,86 @@
+"""Keys of ``arm: federated``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pettoolkit.arms.keys import ArmKeys, Count, Positive, Share
+from pettoolkit.records import DpSpec, Json, ModelSpec, RunSpec
+
+LEARNING_RATES = {
+    # strategy: model: rate. FedSGD's is of the full-batch step, FedAdam's the hospitals' (its server rate is Flower's)
+    "fedavg": {"logistic": 0.5, "mlp": 0.5},
+    "fedprox": {"logistic": 0.5, "mlp": 0.5},
+    "fedadam": {"logistic": 0.5, "mlp": 0.5},
+    "fedsgd": {"logistic": 1.0, "mlp": 0.5},
+}
+"""Default learning rate by strategy and model."""
+
+ROUNDS = {"fedavg": 30, "fedprox": 30, "fedadam": 30, "fedsgd": 150}
+"""Default number of rounds by strategy."""
+
+PROXIMAL_MU = 0.01
+"""FedProx's default pull towards the shared model (Li et al. 2020, arXiv:1812.06127, tune it in .001-1)."""
+
+
+class RoundKeys(ArmKeys):
+    """Keys of arms that train in rounds; the round that validation patients like best is kept (under DP the last)."""
+
+    rounds: Count | None = Field(default=None, description="Rounds; 30, or 150 with fedsgd, if not written.")
+    local_epochs: Count = Field(default=1, description="Passes over its rows that a hospital makes in a round.")
+    batch_size: Count = Field(default=64, description="Rows per local step; fedsgd takes all rows.")
+    learning_rate: Positive | None = Field(
+        default=None, description="Depends on strategy and model if not written (see the arm's config.py)."
+    )
+    momentum: Share = Field(default=0.9, description="Of the steps of fedsgd; the others do not use it.")
+
+    def chosen(self, dp: DpSpec | None) -> str:
+        """The strategy: what is written, else fedavg without DP and fedsgd (one clipped sum a round) with it."""
+        written = getattr(self, "strategy", None)
+        return str(written) if written else ("fedavg" if dp is None else "fedsgd")
+
+    def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
+        """See :meth:`ArmKeys.options`; under DP unwritten rounds and rates are left to the rule for DP training."""
+        options = super().options(model, dp)
+        strategy = options["strategy"] = self.chosen(dp)
+        if dp is None:
+            options["rounds"] = self.rounds or ROUNDS[strategy]
+            options["learning_rate"] = self.learning_rate or LEARNING_RATES[strategy][model.name]
+        return options
+
+    def refuse(self, cell: RunSpec) -> str | None:
+        """See :meth:`ArmKeys.refuse`."""
+        if cell.options["strategy"] == "fedsgd" and self.local_epochs != 1:
+            return "local_epochs: fedsgd sends one gradient a round; write strategy: fedavg for local steps"
+        return super().refuse(cell)
+
+
+class FederatedKeys(RoundKeys):
+    """Flower's strategies on plain updates, and FedSGD: one full-batch gradient per hospital and round."""
+
+    arm: Literal["federated"]
+    strategy: Literal["fedavg", "fedsgd", "fedprox", "fedadam"] | None = Field(
+        default=None, description="fedavg if not written, fedsgd with dp."
+    )
+    proximal_mu: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="FedProx's pull towards the shared model (fedprox only)."
+    )
+
+    noise_modes: ClassVar[tuple[str, ...]] = ("local",)
+
+    def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
+        """See :meth:`RoundKeys.options`."""
+        options = super().options(model, dp)
+        if self.proximal_mu is None:
+            options["proximal_mu"] = PROXIMAL_MU if options["strategy"] == "fedprox" else 0.0
+        return options
+
+    def refuse(self, cell: RunSpec) -> str | None:
+        """See :meth:`ArmKeys.refuse`."""
+        if self.proximal_mu is not None and cell.options["strategy"] != "fedprox":
+            return f"proximal_mu belongs to strategy: fedprox (got strategy {cell.options['strategy']})"
+        if cell.dp is not None and cell.dp.noise == "shared":
+            return "shared noise needs a sum whose parts nobody sees; write arm: encrypted_aggregation, or noise: local"
+        return super().refuse(cell)

@@ -1,0 +1,27 @@
+"""Federated learning: the hospital sends what a round of training changed, never a record."""
+
+from __future__ import annotations
+
+from pettoolkit.arms.common import start
+from pettoolkit.arms.rounds import contribution
+from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.models.training import to_params, validation_losses
+
+
+def train(site: Site, request: Request) -> Envelope:
+    """This hospital's contribution to the round: its trained model, or its gradient."""
+    arrays, patients = contribution(site, request.spec, request.arrays, request.round)
+    return Envelope("update", "training", Arrays(arrays, patients))
+
+
+def validate(site: Site, request: Request) -> Envelope:
+    """Mean loss of the shared model on this hospital's validation patients, and their count."""
+    net, _ = start(request.spec, site.narrowed(request.spec))
+    rows = site.part(request.spec, "validation")
+    total = validation_losses(net, [to_params(request.arrays)], rows)[0]
+    return Envelope("metrics", "validation", Figures({"loss": total / max(len(rows), 1), "num-examples": len(rows)}))
+
+
+HANDLERS = {"train": train, "validate": validate}

@@ -1,0 +1,93 @@
+"""Federated learning with Flower's own strategies; FedSGD is one full-batch gradient a round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
+
+from pettoolkit.arms.common import contract_of, start
+from pettoolkit.arms.exchange import config_record
+from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.models.training import to_arrays
+from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
+
+PRIVACY = PrivacyStatement(
+    guarantee=NotMeasured("no differential privacy"),
+    trust="the coordinator, who sees each hospital's update of every round",
+    leaks_if_collude="hospitals that share their updates with the coordinator help it to isolate the others' patients",
+    reversible="updates can be inverted: a single patient's record can be read from one dense layer's gradient",
+)
+
+
+class FedSgd(FedAvg):
+    """FedAvg's messages and weighted mean, but what is averaged are gradients, and the server steps along them."""
+
+    def __init__(self, spec: RunSpec, model: dict[str, np.ndarray], **settings: float) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self._options = spec.options
+        self._state = ServerState.begin(model)
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the gradients, then step."""
+        gradient, metrics = super().aggregate_train(server_round, replies)
+        if gradient is None:
+            return None, metrics
+        mean = {k: v.numpy() for k, v in gradient.items()}
+        self._state = server_step(self._state, mean, self._options, server_round)
+        return ArrayRecord({k: Array(np.asarray(v)) for k, v in self._state.model.items()}), metrics
+
+
+def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
+    """Run the strategy for all rounds and keep the round that validation patients like best."""
+    began = time.perf_counter()
+    net, initial = start(spec, contract_of(spec))
+    model = to_arrays(initial)
+    kept: list[dict[str, np.ndarray]] = []
+
+    def remember(number: int, arrays: ArrayRecord) -> None:
+        if number:
+            kept.append({name: arrays[name].numpy().copy() for name in net.shapes()})
+
+    result = strategy(spec, model).start(
+        grid=grid.only(spec.sites),
+        initial_arrays=ArrayRecord({k: Array(v) for k, v in model.items()}),
+        num_rounds=int(spec.options["rounds"]),
+        timeout=float(spec.faults.get("round_timeout", 600)),
+        train_config=config_record(spec, "train", "training", wants="update"),
+        evaluate_config=config_record(spec, "validate", "validation", wants="metrics"),
+        evaluate_fn=remember,
+    )
+    losses = [float(result.evaluate_metrics_clientapp[i + 1]["loss"]) for i in range(len(kept))]  # type: ignore[arg-type]
+    best = int(np.argmin(losses))
+    return Outcome(
+        models=Models({Models.SHARED: Weights.of(kept[best])}),
+        privacy=PRIVACY,
+        exposure=grid.exposure(),
+        cost=Cost(time.perf_counter() - began),
+        rounds=len(kept),
+        round_metrics={"round/validation_loss": tuple(losses)},
+        notes=(f"round {best + 1} of {len(kept)} kept",),
+    )
+
+
+def strategy(spec: RunSpec, model: dict[str, np.ndarray]) -> FedAvg:
+    """Flower's strategy for a spec; every hospital takes part in every round."""
+    everyone = {
+        "min_train_nodes": len(spec.sites),
+        "min_evaluate_nodes": len(spec.sites),
+        "min_available_nodes": len(spec.sites),
+    }
+    name = spec.options["strategy"]
+    if name == "fedsgd":
+        return FedSgd(spec, model, **everyone)
+    if name == "fedadam":
+        return FedAdam(**everyone, eta_l=float(spec.options["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
+    if name == "fedprox":
+        return FedProx(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
+    return FedAvg(**everyone)  # type: ignore[arg-type]
+

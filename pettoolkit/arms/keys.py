@@ -1,0 +1,75 @@
+"""What every arm's keys in an experiment file have in common.
+
+An arm's ``config.py`` holds one class of keys. It resolves what was not written (:meth:`ArmKeys.options`)
+and says in one line why a cell can't exist (:meth:`ArmKeys.refuse`), so that a file is judged before
+anything runs. Keys that are ``None`` by default depend on other keys or on the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pettoolkit.records import DpSpec, Json, ModelSpec, RunSpec
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class ArmKeys(BaseModel):
+    """One entry of ``arms:``; subclasses add ``arm`` (a literal, the tag) and their own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noise_modes: ClassVar[tuple[str, ...]]
+    """Who may add the noise under DP; the first is taken where ``dp.noise`` is not written."""
+
+    @property
+    def name(self) -> str:
+        """The arm, as in ``arm: pooled``."""
+        return str(getattr(self, "arm"))  # noqa: B009 - each subclass declares it as its own literal
+
+    def noises(self, target: str) -> tuple[str, ...]:
+        """Noise modes that are possible for a ``dp.target``, the default first."""
+        return self.noise_modes
+
+    def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
+        """All keys but the tag, resolved for this model and budget; they go into ``RunSpec.options``."""
+        options: dict[str, Json] = self.model_dump(exclude={"arm"})
+        return options
+
+    def refuse(self, cell: RunSpec) -> str | None:
+        """Why this cell can't exist (one line that names the way out), or None if it can.
+
+        ``cell.sites`` is empty while the hospitals are not known yet; rules that count them then wait.
+        """
+        if cell.dp is None:
+            return None
+        if cell.dp.target == "downstream" and self.name != "synthetic":
+            return f"dp.target: downstream is only for arm: synthetic ({self.name} reads the patients themselves)"
+        allowed = self.noises(cell.dp.target)
+        if cell.dp.noise not in allowed:
+            return f"dp.noise {cell.dp.noise} is not possible with arm {self.name}; write noise: {' or '.join(allowed)}"
+        return None
+
+
+class CentralTraining(ArmKeys):
+    """Keys of training in one place; the epoch that validation patients like best is kept (under DP the last)."""
+
+    epochs: Count = Field(default=40, description="Most passes over the rows.")
+    batch_size: Count = Field(default=256, description="Rows per step.")
+    learning_rate: Positive | None = Field(default=None, description="Of Adam; depends on the model if not written.")
+
+    learning_rates: ClassVar[Mapping[str, float]]
+    """Default learning rate by model."""
+
+    def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
+        """See :meth:`ArmKeys.options`; under DP an unwritten learning rate is left to the rule for DP training."""
+        options = super().options(model, dp)
+        if self.learning_rate is None and dp is None:
+            options["learning_rate"] = self.learning_rates[model.name]
+        return options

@@ -1,0 +1,1 @@
+"""`local`: nothing leaves a hospital; each trains and keeps its own model."""

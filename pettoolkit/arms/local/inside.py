@@ -1,0 +1,22 @@
+"""Local only: each hospital trains on its own patients and keeps its model."""
+
+from __future__ import annotations
+
+from pettoolkit.arms.common import start, train_here
+from pettoolkit.hospital.envelope import Arrays, Envelope
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.models.training import to_arrays, validation_losses
+
+
+def train(site: Site, request: Request) -> Envelope:
+    """Train on this hospital's patients; the model goes to the judge alone (purpose ``evaluation``)."""
+    spec = request.spec
+    contract = site.narrowed(spec)
+    net, _ = start(spec, contract)
+    rows, held_out = site.part(spec, "train"), site.part(spec, "validation")
+    params, epoch = train_here(spec, contract, rows, lambda s: validation_losses(net, s, held_out), site.name)
+    return Envelope("model", "evaluation", Arrays(to_arrays(params), len(rows)), {"best_epoch": epoch})
+
+
+HANDLERS = {"train": train}

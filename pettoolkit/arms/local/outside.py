@@ -1,0 +1,30 @@
+"""Local only: the coordinator does nothing but ask for the models that the judge scores."""
+
+from __future__ import annotations
+
+import time
+
+from pettoolkit.arms.common import contract_of, start
+from pettoolkit.arms.exchange import ask
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
+
+PRIVACY = PrivacyStatement(
+    guarantee=NotMeasured("no differential privacy"),
+    trust="nobody: each hospital keeps its records and its model",
+    leaks_if_collude="nothing leaves, so there is nothing to pool",
+    reversible="nothing to reverse",
+)
+
+
+def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
+    """Each hospital trains alone; the models travel to the judge, which is not part of the technology."""
+    began = time.perf_counter()
+    net, _ = start(spec, contract_of(spec))
+    replies = ask(grid, spec, "train", "evaluation", wants="model", sites=spec.sites, expect=net.shapes())
+    return Outcome(
+        models=Models({site: Weights.of(reply.arrays) for site, reply in replies.items()}),
+        privacy=PRIVACY,
+        exposure=grid.exposure(),
+        cost=Cost(time.perf_counter() - began),
+    )

@@ -1,0 +1,16 @@
+"""Pooled: the hospital hands over its records. The reference that everything else is compared with."""
+
+from __future__ import annotations
+
+from pettoolkit.hospital.envelope import Envelope, Table
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+
+
+def records(site: Site, request: Request) -> Envelope:
+    """The training patients' rows, or the validation patients' (``part``)."""
+    part = request.extra["part"]
+    return Envelope("raw_records", request.purpose, Table(site.table(request.spec, "train" if part == "train" else "validation")))
+
+
+HANDLERS = {"records": records}

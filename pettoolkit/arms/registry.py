@@ -1,0 +1,38 @@
+"""Which technologies exist. A new one is a new folder beside this file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pettoolkit.errors import BadInput
+from pettoolkit.hospital.envelope import Envelope
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.records import Outcome, RunSpec
+
+if TYPE_CHECKING:
+    from pettoolkit.federation.metered import MeteredGrid
+
+ARMS = ("local", "pooled", "federated", "encrypted_aggregation", "synthetic")
+
+Handler = Callable[[Site, Request], Envelope]
+
+
+def handlers(arm: str) -> Mapping[str, Handler]:
+    """What a hospital can be asked under an arm: action -> handler (its ``inside.py``)."""
+    found: Mapping[str, Handler] = _module(arm, "inside").HANDLERS  # type: ignore[attr-defined]
+    return found
+
+
+def coordinator(arm: str) -> Callable[[MeteredGrid, RunSpec], Outcome]:
+    """The outside half of an arm (its ``outside.py``)."""
+    found: Callable[[MeteredGrid, RunSpec], Outcome] = _module(arm, "outside").coordinate  # type: ignore[attr-defined]
+    return found
+
+
+def _module(arm: str, half: str) -> object:
+    if arm not in ARMS:
+        raise BadInput(f"arm: unknown {arm!r} (one of {', '.join(ARMS)})")
+    return importlib.import_module(f"pettoolkit.arms.{arm}.{half}")

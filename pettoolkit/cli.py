@@ -1,0 +1,226 @@
+"""The command line: parse, call, print; nothing else. What a command needs is imported inside it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from pettoolkit.errors import BadInput, PetError
+
+if TYPE_CHECKING:
+    from pettoolkit.report.listing import Reported
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="pettoolkit",
+    help="The same prediction task under each privacy-enhancing technology, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+sites_app = typer.Typer(help="Your own tables: draft and check their contract.", no_args_is_help=True)
+app.add_typer(sites_app, name="sites")
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+
+
+class Engine(StrEnum):
+    """What carries the messages."""
+
+    inline = "inline"
+    ray = "ray"
+
+
+Experiment = Annotated[str, typer.Argument(metavar="FILE", help="Experiment file, or builtin:NAME.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the file, as --set dp.epsilon=3. Repeatable."),
+]
+Output = Annotated[Format, typer.Option("--format", help="A table to read, or JSON for programs.")]
+TrackingDir = Annotated[Path, typer.Option(help="Folder of the MLflow database and its artifacts.")]
+
+
+@app.command()
+def check(experiment: Experiment, sets: Sets = None) -> None:
+    """Say all that is wrong with an experiment file, without running it."""
+    from pettoolkit.experiment.load import load, locate
+    from pettoolkit.experiment.matrix import expand
+
+    config = load(experiment, sets or ())
+    cells = expand(config, None)
+    out = sum(cell.excluded is not None for cell in cells)
+    counted = f"{len(cells)} cells" + (f", {out} of them excluded" if out else "")
+    each = " for each hospital that is left out" if config.evaluation.unseen == "each" else ""
+    print(f"{locate(experiment)}: ok, {counted}{each}")
+
+
+@app.command()
+def plan(experiment: Experiment, sets: Sets = None, output: Output = Format.table) -> None:
+    """List the cells of an experiment: which are finished, stale, excluded, and why."""
+    from pettoolkit.experiment import runner
+    from pettoolkit.experiment.load import load
+    from pettoolkit.report import terminal
+
+    config = load(experiment, sets or ())
+    cells = runner.plan(config)
+    _print(config.name, cells, output, terminal.plan)
+
+
+@app.command()
+def run(
+    experiment: Experiment,
+    sets: Sets = None,
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    engine: Annotated[Engine | None, typer.Option(help="Instead of the file's engine.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of the Ray engine; as many as cores.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Run an experiment; finished cells are skipped, and an interrupted run goes on where it was."""
+    from pettoolkit.experiment import runner
+    from pettoolkit.experiment.load import load
+    from pettoolkit.report import terminal
+
+    config = load(experiment, sets or ())
+    with terminal.progress(terminal.console(stderr=True)) as progress:
+        cells = runner.run(
+            config,
+            engine=engine.value if engine else None,
+            force=force,
+            workers=workers,
+            progress=progress,
+            config_text=config.text(),
+        )
+    _print(config.name, cells, output, terminal.comparison)
+    if output is Format.table:
+        _suggest(experiment, config.tracking.dir)
+    if any(cell.status == "failed" for cell in cells):
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def show(experiment: Experiment, sets: Sets = None, output: Output = Format.table) -> None:
+    """Print an experiment's table again without running it, and a block for each technology."""
+    from rich.console import Group
+
+    from pettoolkit.experiment import runner
+    from pettoolkit.experiment.load import load
+    from pettoolkit.report import terminal
+
+    config = load(experiment, sets or ())
+    cells = runner.show(config)
+    _print(config.name, cells, output, lambda found: Group(terminal.comparison(found), terminal.blocks(found)))
+
+
+@app.command()
+def schema(write: Annotated[bool, typer.Option("--write", help="Write experiments/schema.json anew.")] = False) -> None:
+    """Print the JSON schema of experiment files, which editors use."""
+    from pettoolkit.experiment import schema as schemas
+
+    if write:
+        print(f"wrote {schemas.write()}")
+    else:
+        print(schemas.text(), end="")
+
+
+@app.command()
+def ui(
+    tracking_dir: TrackingDir = Path("mlruns"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+) -> None:
+    """Start MLflow on this machine and print the link of the page with the comparison."""
+    from pettoolkit.tracking.ui import serve
+
+    serve(tracking_dir, port=port)
+
+
+@sites_app.command("init")
+def sites_init(file: Annotated[Path, typer.Argument(help="CSV or Parquet file (or folder of them).")]) -> None:
+    """Draft the contract of a table; bounds are left blank, since bounds taken from data would leak."""
+    from pettoolkit.cohort.tables import draft_contract
+
+    print(draft_contract(file), end="")
+
+
+@sites_app.command("check")
+def sites_check(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet file (or folder of them).")],
+    contract: Annotated[
+        Path | None, typer.Option(help="YAML contract; contract.yaml beside the data if not given.")
+    ] = None,
+) -> None:
+    """Say what is wrong with tables, in which file, column and row."""
+    from pettoolkit.cohort.tables import load_tables
+
+    rows_of, row_contract = load_tables(file, contract)
+    for name, rows in sorted(rows_of.items()):
+        positives = int((rows[row_contract.outcome.name] == 1).sum())
+        print(f"{name}: {len(rows)} patients, {positives} with {row_contract.outcome.name} = 1")
+    print(f"{file}: ok, {len(rows_of)} hospitals")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from pettoolkit import __version__
+
+    print(f"pettoolkit {__version__}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0 done, 1 some cells failed, 2 bad input, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=given, prog_name="pettoolkit", standalone_mode=False)
+    except BadInput as error:
+        return _say(error.lines, BAD_INPUT)
+    except PetError as error:
+        return _say([str(error)], SOME_FAILED)
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        again = shlex.join(["pettoolkit", *given])
+        return _say([f"interrupted; what is finished is kept. To go on: {again}"], INTERRUPTED)
+    return int(code or DONE)
+
+
+def _say(lines: Sequence[str], code: int) -> int:
+    for line in lines:
+        print(line, file=sys.stderr)
+    return code
+
+
+def _print(name: str, cells: Sequence[Reported], output: Format, table: Any) -> None:
+    from pettoolkit.report import listing, terminal
+
+    if output is Format.json:
+        print(json.dumps(listing.as_json(name, cells), indent=2))
+    else:
+        terminal.console().print(table(cells))
+
+
+def _suggest(experiment: str, tracking_dir: str) -> None:
+    where = "" if tracking_dir == "mlruns" else f" --tracking-dir {shlex.quote(tracking_dir)}"
+    print(f"\nNext: pettoolkit show {shlex.quote(experiment)}    what left, whom one must trust, hospital by hospital")
+    print(f"      pettoolkit ui{where}    all figures in MLflow")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Inside a hospital: score the judge's models on its own test patients (purpose ``evaluation``)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pettoolkit.hospital.envelope import Envelope, Scores
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.models.dense import build
+from pettoolkit.models.training import to_params
+
+AGE_BANDS = (40, 60, 75)
+"""Public cut points of the age bands that are reported as subgroups."""
+
+
+def predict(site: Site, request: Request) -> Envelope:
+    """Scores of all models on this hospital's test patients.
+
+    ``request.arrays`` holds the models as ``{number}/{tensor}``, numbered from 0. The answer has
+    ``patient`` (index in the hospital's own table), ``y``, ``score`` of shape (models, n), and one
+    array of small integers per subgroup column.
+    """
+    spec = request.spec
+    rows = site.part(spec, "test")
+    net = build(spec.model, rows.x.shape[1])
+    models = [
+        to_params({name: request.arrays[f"{number}/{name}"] for name in net.shapes()})
+        for number in range(int(request.extra["models"]))
+    ]
+    index = site.index(spec, "test")
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "patient": index.astype(np.int64),
+        "y": rows.y.numpy().astype(np.int8),
+        "score": np.stack([net.scores(p, rows.x).numpy() for p in models]),
+    }
+    return Envelope("predictions", "evaluation", Scores(arrays | _subgroups(site, index)))
+
+
+def _subgroups(site: Site, index: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.generic]]:
+    """Age bands and binary or categorical quasi-identifiers, as level numbers (-1: missing)."""
+    out: dict[str, npt.NDArray[np.generic]] = {}
+    for column in site.contract.quasi_identifiers:
+        values = site.rows[column.name].iloc[index]
+        if column.name.lower() == "age":
+            out[f"subgroup/{column.name}"] = np.digitize(values.to_numpy(dtype=np.float64), AGE_BANDS).astype(np.int8)
+        elif column.kind == "binary":
+            out[f"subgroup/{column.name}"] = values.fillna(-1).to_numpy(dtype=np.int8)
+        elif column.kind == "category":
+            levels = {level: number for number, level in enumerate(column.levels)}
+            out[f"subgroup/{column.name}"] = np.array([levels.get(str(v), -1) for v in values], dtype=np.int8)
+    return out
+
+
+HANDLERS = {"predict": predict}

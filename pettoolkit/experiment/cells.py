@@ -1,0 +1,47 @@
+"""What the runner says about each cell of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pettoolkit.records import RunResult, RunSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of arm, matrix values and seed.
+
+    ``spec`` has no contract yet (``contract`` empty, ``contract_digest`` ""): the cohort adds it.
+    ``excluded`` is the reason why the cell is not run, or None.
+    """
+
+    spec: RunSpec
+    excluded: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell before a run; ``reason`` says why it is stale or excluded."""
+
+    spec: RunSpec
+    status: Literal["finished", "to run", "stale", "excluded"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """A cell after a run; ``result`` is None where it failed or was excluded, and ``reason`` says why."""
+
+    spec: RunSpec
+    status: Literal["done", "skipped", "failed", "excluded"]
+    result: RunResult | None = None
+    run_id: str | None = None
+    reason: str = ""
+
+
+class Progress(Protocol):
+    """Called by the runner whenever something begins or ends."""
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        """``doing`` says what runs where; ``done`` of ``total`` cells are finished."""

@@ -1,0 +1,144 @@
+"""One cell, from its spec to its result: train over the grid, judge, put the record together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from pettoolkit.arms.app import coordinate
+from pettoolkit.evaluation.judgement import Evaluation, evaluate
+from pettoolkit.evaluation.outside import score
+from pettoolkit.evaluation.predictions import SitePredictions
+from pettoolkit.evaluation.robustness import cross_site
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.records import Cost, Exposure, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
+
+DEFAULT_PREVALENCE = 0.5
+"""Threshold where the contract publishes no prevalence."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A cell's result with what is stored beside it."""
+
+    result: RunResult
+    predictions: Mapping[str, SitePredictions]
+    models: Models
+
+
+def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
+    """Run one cell.
+
+    Raises
+    ------
+    SiteFailed, Refused, BadInput
+        If a hospital failed or refused, or the arm can't do what was asked.
+    """
+    before = usage_of(grid)
+    metered = MeteredGrid(grid, on_failure="fail")
+    outcome = coordinate(metered, spec)
+    after = usage_of(grid)
+    scores = score(metered, spec, outcome.models)
+    shared = outcome.models.shared
+    predictions = scores[Models.SHARED] if shared else own_predictions(scores)
+    threshold = spec.contract.get("prevalence") or DEFAULT_PREVALENCE
+    judged = evaluate(
+        predictions,
+        threshold=float(threshold),
+        unseen=spec.unseen,
+        foreign=None if shared else scores,
+    )
+    exposure = metered.exposure(out_of_band=outcome.exposure.out_of_band)
+    cost = _cost(outcome, before, after)
+    result = RunResult(
+        spec=spec,
+        config_hash=config_hash,
+        metrics={**judged.metrics, **cost_metrics(cost, exposure, spec), **outcome.encryption},
+        intervals=judged.intervals,
+        per_site=judged.per_site,
+        cross_site=NotMeasured("one model is shared by all hospitals") if shared else cross_site(scores),
+        subgroups=judged.subgroups,
+        privacy=outcome.privacy,
+        exposure=exposure,
+        cost=cost,
+        round_metrics=outcome.round_metrics,
+        notes=(*outcome.notes, *_undefined(judged)),
+    )
+    return Executed(result, predictions, outcome.models)
+
+
+def own_predictions(scores: Mapping[str, Mapping[str, SitePredictions]]) -> dict[str, SitePredictions]:
+    """Each hospital's own model at home; an unseen hospital gets the mean score of the foreign models."""
+    everywhere = {site for tests in scores.values() for site in tests}
+    own = {site: scores[site][site] for site in sorted(scores)}
+    for site in sorted(everywhere - set(scores)):
+        foreign = [tests[site] for tests in scores.values()]
+        mean = np.mean([p.score for p in foreign], axis=0)
+        own[site] = replace(foreign[0], score=mean)
+    return own
+
+
+def cost_metrics(cost: Cost, exposure: Exposure, spec: RunSpec) -> dict[str, float]:
+    """Cost under the names of DESIGN section 7; bytes per site are the largest hospital's."""
+    named: dict[str, Any] = {
+        "cost/train_seconds": cost.train_seconds,
+        "cost/cpu_seconds": cost.cpu_seconds,
+        "cost/cpu_seconds_site_max": cost.cpu_seconds_site_max,
+        "cost/cpu_seconds_coordinator": cost.cpu_seconds_coordinator,
+        "cost/peak_rss_mb": cost.peak_rss_mb,
+        **cost.extra,
+    }
+    for direction in ("out", "in"):
+        per_site = exposure.bytes_per_site(direction)
+        named[f"cost/bytes_{direction}_per_site"] = float(max((per_site.get(s, 0) for s in spec.sites), default=0))
+    return {name: float(value) for name, value in named.items() if not isinstance(value, NotMeasured)}
+
+
+def usage_of(grid: Grid) -> dict[str, Any]:
+    """CPU seconds by hospital and peak memory by process, as far as the grid knows them."""
+    import resource
+
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    reader = getattr(grid, "usage", None)
+    return {"coordinator": mine.ru_utime + mine.ru_stime, **(reader() if reader is not None else {})}
+
+
+def _cost(outcome: Outcome, before: Mapping[str, Any], after: Mapping[str, Any]) -> Cost:
+    sites = {
+        site: seconds - before.get("cpu_seconds", {}).get(site, 0.0)
+        for site, seconds in after.get("cpu_seconds", {}).items()
+    }
+    if not sites:
+        return outcome.cost
+    # Hospitals in this process burn the coordinator's CPU time; it is told apart by subtraction.
+    mine = after["coordinator"] - before["coordinator"]
+    if "in-process" in after.get("peak_rss_mb", {}):
+        mine = max(0.0, mine - sum(sites.values()))
+    peaks = after.get("peak_rss_mb", {})
+    return replace(
+        outcome.cost,
+        cpu_seconds=mine + sum(sites.values()),
+        cpu_seconds_site_max=max(sites.values()),
+        cpu_seconds_coordinator=mine,
+        peak_rss_mb=max(peaks.values()) if peaks else outcome.cost.peak_rss_mb,
+    )
+
+
+def _undefined(judged: Evaluation) -> list[str]:
+    return [f"{name}: {why.reason}" for name, why in judged.undefined.items() if name.startswith("site/")]
+
+
+def weights_of(models: Models) -> dict[str, np.ndarray]:
+    """All models' arrays in one flat mapping, per-site ones as ``site/tensor``, for one safetensors file."""
+    flat: dict[str, np.ndarray] = {}
+    for site, weights in models.by_site.items():
+        prefix = "" if site == Models.SHARED else f"{site}/"
+        flat |= {f"{prefix}{name}": array for name, array in weights.unpack().items()}
+    return flat
+
+
+__all__ = ["Executed", "Weights", "cost_metrics", "execute", "own_predictions", "usage_of", "weights_of"]

@@ -1,0 +1,299 @@
+"""Runs the cells of an experiment that are not finished yet, one after the other, over one grid.
+
+A cell is finished when its result is in MLflow. Whatever happens in between (Ctrl-C, kill -9, a full
+disk) loses the cell in flight and nothing else: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pettoolkit.cohort.source import Cohort, load_cohort
+from pettoolkit.errors import EngineFailed, PetError
+from pettoolkit.experiment.cells import CellReport, PlannedCell, Progress
+from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.experiment.matrix import config_hash, expand
+from pettoolkit.records import RESULT_VERSION, RunResult, RunSpec, digest_of
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+    from pettoolkit.hospital.site import Site
+    from pettoolkit.tracking.store import Store
+
+ENCRYPTED = ("encrypted_aggregation",)
+"""Arms whose hospitals need the shared secret key."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its hospitals loaded and every cell resolved."""
+
+    config: ExperimentConfig
+    cohort: Cohort
+    cells: tuple[tuple[RunSpec, str | None], ...]
+    """Resolved spec, and why it is excluded (or None)."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each hospital's table."""
+        return {name: hospital.digest for name, hospital in self.cohort.hospitals.items()}
+
+    def hash_of(self, spec: RunSpec) -> str:
+        """What names this cell, for good."""
+        return config_hash(spec, self.digests, spec.contract_digest, RESULT_VERSION)
+
+    def identity_of(self, spec: RunSpec) -> dict[str, object]:
+        """What the hash covers, in parts, so that a later plan can say why a cell is stale."""
+        bare = replace(spec, contract={}, contract_digest="")
+        return {
+            "spec_hash": digest_of(bare.wire()),
+            "digests": {site: self.digests[site] for site in (*spec.sites, *spec.unseen)},
+            "contract_digest": spec.contract_digest,
+        }
+
+
+def prepare(config: ExperimentConfig) -> Prepared:
+    """Load the hospitals and resolve the cells.
+
+    Raises
+    ------
+    BadInput
+        With all findings about the data and the cells.
+    """
+    sites = config.sites
+    cohort = load_cohort(
+        sites.source,
+        sites.folder(),
+        sites.partition,
+        contract=Path(sites.contract) if sites.contract else None,
+        stays=sites.stays,
+        include=sites.include,
+    )
+    contract, digest = cohort.contract.model_dump(mode="json"), cohort.contract.digest()
+    cells = expand(config, tuple(cohort.hospitals))
+    return Prepared(
+        config,
+        cohort,
+        tuple((replace(c.spec, contract=contract, contract_digest=digest), c.excluded) for c in cells),
+    )
+
+
+def plan(config: ExperimentConfig) -> list[PlannedCell]:
+    """What a run would do with each cell, and why."""
+    prepared = prepare(config)
+    with _store(config) as store:
+        return _planned(prepared, store)
+
+
+def run(
+    config: ExperimentConfig,
+    *,
+    engine: str | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    config_text: str = "",
+) -> list[CellReport]:
+    """Run what is not finished, log it, and renew the summaries.
+
+    Parameters
+    ----------
+    engine
+        ``inline`` or ``ray``; the experiment's own if None.
+    force
+        Run finished cells again.
+
+    Raises
+    ------
+    BadInput
+        If the experiment, its data or the store can't be used.
+    EngineFailed
+        If the engine does not start; cells that were finished before are kept.
+    """
+    prepared = prepare(config)
+    with _store(config) as store, store.lock():
+        store.begin(config.name)
+        reports: list[CellReport] = []
+        todo: list[RunSpec] = []
+        for cell in _planned(prepared, store):
+            if cell.status == "excluded":
+                reports.append(CellReport(cell.spec, "excluded", reason=cell.reason))
+            elif cell.status == "finished" and not force:
+                reports.append(_stored(store, prepared, cell.spec, "skipped"))
+            else:
+                todo.append(cell.spec)
+        if todo:
+            reports += _run_cells(prepared, todo, store, engine or config.engine, workers, progress, config_text)
+        if any(report.status == "done" for report in reports) or force:
+            summarise(store, config.name, reports)
+    return _in_order(prepared, reports)
+
+
+def show(config: ExperimentConfig) -> list[CellReport]:
+    """The finished cells of an experiment, without running anything."""
+    prepared = prepare(config)
+    with _store(config) as store:
+        return [
+            _stored(store, prepared, cell.spec, "skipped")
+            if cell.status == "finished"
+            else CellReport(
+                cell.spec, "excluded" if cell.status == "excluded" else "failed", reason=cell.reason or "not run yet"
+            )
+            for cell in _planned(prepared, store)
+        ]
+
+
+def summarise(store: Store, experiment: str, reports: Sequence[CellReport]) -> None:
+    """One summary run per variant: mean and SD over its seeds, intervals over patients and seeds together."""
+    from pettoolkit.evaluation.intervals import bootstrap_mean_site_auroc
+    from pettoolkit.evaluation.summary import summary_of
+
+    groups: dict[str, list[CellReport]] = {}
+    for report in reports:
+        if report.result is not None and report.run_id is not None:
+            variant = digest_of(replace(report.spec, seed=0, sites=(), contract={}).wire())
+            groups.setdefault(variant, []).append(report)
+    for members in groups.values():
+        members = sorted(members, key=lambda r: r.spec.seed)
+        predictions = [store.load_predictions(str(r.run_id)) for r in members]
+        results = [r.result for r in members if r.result is not None]
+        store.log_summary(experiment, summary_of(results, predictions, bootstrap_mean_site_auroc))
+
+
+def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
+    finished = store.finished(prepared.config.name)
+    planned: list[PlannedCell] = []
+    for spec, excluded in prepared.cells:
+        if excluded is not None:
+            planned.append(PlannedCell(spec, "excluded", excluded))
+        elif prepared.hash_of(spec) in finished:
+            planned.append(PlannedCell(spec, "finished"))
+        else:
+            why = store.why_stale(prepared.config.name, prepared.identity_of(spec))
+            planned.append(PlannedCell(spec, "stale" if why else "to run", why))
+    return planned
+
+
+def _stored(store: Store, prepared: Prepared, spec: RunSpec, status: str) -> CellReport:
+    found = store.finished(prepared.config.name)[prepared.hash_of(spec)]
+    result: RunResult = store.load_result(found.run_id)
+    return CellReport(spec, "skipped" if status == "skipped" else "done", result, found.run_id)
+
+
+def _run_cells(
+    prepared: Prepared,
+    todo: Sequence[RunSpec],
+    store: Store,
+    engine: str,
+    workers: int | None,
+    progress: Progress | None,
+    config_text: str,
+) -> list[CellReport]:
+    from pettoolkit.arms.app import build_app
+    from pettoolkit.federation.engine import open_grid
+
+    say = progress or _quiet
+    reports: list[CellReport] = []
+    with ExitStack() as stack:
+        hosted = hospitals(prepared, todo, engine, stack)
+        say(f"starting {engine} with {len(hosted)} hospitals", 0, len(todo))
+        grid = stack.enter_context(open_grid(engine, build_app, hosted, workers))
+        for done, spec in enumerate(todo):
+            say(_title(spec), done, len(todo))
+            reports.append(_run_cell(prepared, grid, spec, store, config_text))
+        say("done", len(todo), len(todo))
+    return reports
+
+
+def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, config_text: str) -> CellReport:
+    from pettoolkit.evaluation.predictions import to_bytes
+    from pettoolkit.experiment.execute import execute, weights_of
+
+    try:
+        done = execute(grid, spec, prepared.hash_of(spec))
+    except EngineFailed:
+        raise
+    except PetError as error:
+        return CellReport(spec, "failed", reason=str(error))
+    run_id = store.log_cell(
+        prepared.config.name,
+        done.result,
+        predictions=to_bytes(done.predictions),
+        weights=weights_of(done.models),
+        config_text=config_text,
+        identity=prepared.identity_of(spec),
+    )
+    return CellReport(spec, "done", done.result, run_id)
+
+
+def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: ExitStack) -> dict[str, Site]:
+    """The simulated hospitals, with the shared key in hand if a cell needs one.
+
+    Those of Ray keep their store in files, so that a worker that is killed comes back with what its
+    hospitals already knew.
+    """
+    from pettoolkit.hospital.site import Site
+    from pettoolkit.hospital.store import FileStore, MemoryStore
+
+    key = _shared_key(todo)
+    folder: Callable[[str], MemoryStore | FileStore]
+    if engine == "inline":
+        folder = _memory
+    else:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-")))
+
+        def folder(name: str) -> FileStore:
+            return FileStore(root / digest_of(name)[:16])
+
+    return {
+        name: Site(name, hospital.rows, prepared.cohort.contract, store=folder(name), secret_key=key)
+        for name, hospital in prepared.cohort.hospitals.items()
+    }
+
+
+def _memory(_: str) -> object:
+    from pettoolkit.hospital.store import MemoryStore
+
+    return MemoryStore()
+
+
+def _shared_key(todo: Sequence[RunSpec]) -> bytes | None:
+    """One key for all encrypted cells of this run, with flooding sized for all that will be decrypted under it."""
+    encrypted = [spec for spec in todo if spec.arm in ENCRYPTED]
+    if not encrypted:
+        return None
+    from pettoolkit.arms.common import contract_of
+    from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
+    from pettoolkit.encryption.keys import SecretKey
+
+    schemes = [scheme_of(spec, contract_of(spec))[0] for spec in encrypted]
+    largest = max(schemes, key=lambda scheme: scheme.values)
+    return SecretKey.create(replace(largest, tau=sum(scheme.tau for scheme in schemes))).to_bytes()
+
+
+def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> list[CellReport]:
+    order: Mapping[str, int] = {prepared.hash_of(spec): i for i, (spec, _) in enumerate(prepared.cells)}
+    return sorted(reports, key=lambda report: order[prepared.hash_of(report.spec)])
+
+
+def _title(spec: RunSpec) -> str:
+    dp = f" epsilon {spec.dp.epsilon:g}" if spec.dp else ""
+    variant = spec.options.get("strategy") or spec.options.get("generator") or ""
+    unseen = f" unseen {', '.join(spec.unseen)}" if spec.unseen else ""
+    return f"{spec.arm} {variant} {spec.model.name}{dp} seed {spec.seed}{unseen}".replace("  ", " ")
+
+
+def _quiet(doing: str, done: int, total: int) -> None:
+    """No progress asked for."""
+
+
+def _store(config: ExperimentConfig) -> Store:
+    from pettoolkit.tracking.store import Store
+
+    return Store(Path(config.tracking.dir))

@@ -1,0 +1,372 @@
+"""The meter on the wire: counts every message by hospital, and lets through only replies that may be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from pettoolkit.errors import BadInput, SiteFailed
+from pettoolkit.federation import flower, wire
+from pettoolkit.federation.checks import Expected, expected_of, fault_of, sort_replies
+from pettoolkit.federation.host import Usage
+from pettoolkit.records import Exposure, Traffic
+
+OnFailure = Literal["fail", "drop"]
+ERROR = "error"
+"""Kind under which a hospital's error is counted; its text left the hospital too."""
+
+
+@dataclass
+class _Book:
+    """What a meter and the parts of it (:meth:`MeteredGrid.only`) share."""
+
+    node_of: dict[str, int] = field(default_factory=dict)
+    traffic: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    bytes: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    dropped: dict[str, str] = field(default_factory=dict)
+    introduced: bool = False
+
+
+class MeteredGrid(Grid):
+    """A grid that meters and checks another one. Flower's strategies can be driven through it.
+
+    Parameters
+    ----------
+    inner
+        What carries the messages.
+    sites
+        The hospitals that take part; one that is not there has failed, others are asked for their
+        name and nothing else. All that are there if ``None``.
+    on_failure
+        ``fail`` raises at the first hospital that fails. ``drop`` goes on without it for the rest of the
+        run and writes it into :attr:`dropped`, as long as ``min_sites`` remain.
+    min_sites
+        Needed with ``drop``: how many hospitals a round must keep.
+    timeout
+        Seconds that a round may take where the caller does not say.
+
+    Raises
+    ------
+    BadInput
+        If the fault policy makes no sense.
+    """
+
+    def __init__(
+        self,
+        inner: Grid,
+        *,
+        sites: Iterable[str] | None = None,
+        on_failure: OnFailure = "fail",
+        min_sites: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if on_failure not in ("fail", "drop"):
+            raise BadInput(f"faults.on_failure: must be 'fail' or 'drop' (got '{on_failure}')")
+        if on_failure == "drop" and (min_sites is None or min_sites < 1):
+            raise BadInput("faults.min_sites: must be at least 1 where on_failure is 'drop'")
+        flower.identify()
+        self._inner = inner
+        self._members = None if sites is None else tuple(sorted(sites))
+        self._on_failure = on_failure
+        self._min_sites = min_sites or 1
+        self._timeout = timeout
+        self._book = _Book()
+        self._usage_before = _usage_of(inner)
+
+    # -- who is there ---------------------------------------------------------------------------
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the hospitals that take part and have not been dropped, sorted."""
+        return tuple(site for site in self._all_sites() if site not in self._book.dropped)
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Hospitals that were left out after a failure, and why."""
+        return dict(self._book.dropped)
+
+    def node_of(self, site: str) -> int:
+        """Node id of a hospital.
+
+        Raises
+        ------
+        SiteFailed
+            If there is no such hospital.
+        """
+        if site not in self._all_sites():
+            raise SiteFailed(site, f"is not connected (connected: {', '.join(self._all_sites())})")
+        return self._book.node_of[site]
+
+    def only(self, sites: Iterable[str]) -> MeteredGrid:
+        """Return the same grid, meter and checks, seen by a strategy that must ask these hospitals alone."""
+        part = MeteredGrid(
+            self._inner,
+            sites=sites,
+            on_failure=self._on_failure,
+            min_sites=self._min_sites,
+            timeout=self._timeout,
+        )
+        self._all_sites()
+        part._book = self._book
+        part._usage_before = self._usage_before
+        for site in part._members or ():
+            self.node_of(site)
+        return part
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        requests: Mapping[str, RecordDict],
+        *,
+        round: int | None = None,
+        message_type: str = "query",
+        expect: Mapping[str, tuple[int, ...]] | None = None,
+        timeout: float | None = None,
+        missing: OnFailure | None = None,
+    ) -> dict[str, RecordDict]:
+        """Send each hospital its request, and return the checked replies.
+
+        Parameters
+        ----------
+        requests
+            Site name -> content (:func:`.wire.request`).
+        round
+            Written into the requests in place of the round they carry.
+        message_type
+            Flower's: ``train``, ``evaluate`` or ``query``, perhaps with ``.action``.
+        expect
+            Name -> shape of each array that a reply must have; see :func:`.checks.expected_of`.
+        timeout
+            Seconds; the meter's own where ``None``.
+        missing
+            ``fail`` or ``drop`` for this call, in place of the meter's policy.
+
+        Returns
+        -------
+        dict
+            Site name -> content of the reply, in sorted order of sites, without dropped hospitals.
+
+        Raises
+        ------
+        SiteFailed
+            At the first hospital that is not there, failed, or sent something unusable.
+        """
+        messages = []
+        for site, content in sorted(requests.items()):
+            node = self.node_of(site)
+            stamped = content if round is None else _with_round(content, round)
+            group = str(wire.read_request(stamped).round)
+            messages.append(Message(stamped, node, message_type, group_id=group))
+        replies = self._exchange(messages, expect, timeout, missing or self._on_failure)
+        return {site: reply.content for site, reply in replies.items()}
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """As Flower's, but metered and checked; replies come in sorted order of site names.
+
+        Raises
+        ------
+        SiteFailed
+            At the first hospital that is missing, failed, or sent something unusable.
+        """
+        return list(self._exchange(list(messages), None, timeout, self._on_failure).values())
+
+    def exposure(self, out_of_band: Iterable[str] = ()) -> Exposure:
+        """Read the meter: what left and entered each hospital so far.
+
+        Parameters
+        ----------
+        out_of_band
+            What travelled outside the wire, in words (``keys, out of band``).
+        """
+        book = self._book
+        rows = (Traffic(*key, messages=book.traffic[key], bytes=book.bytes[key]) for key in sorted(book.traffic))
+        return Exposure(tuple(rows), tuple(out_of_band))
+
+    def usage(self) -> Usage:
+        """CPU seconds of each hospital since this meter was made, and peak memory (MB) of each worker.
+
+        Empty where the grid can't say (Flower's own).
+        """
+        now, before = _usage_of(self._inner), self._usage_before["cpu_seconds"]
+        seconds = {site: value - before.get(site, 0.0) for site, value in now["cpu_seconds"].items()}
+        return {"cpu_seconds": seconds, "peak_rss_mb": now["peak_rss_mb"]}
+
+    # -- the rest of Flower's interface -----------------------------------------------------------
+
+    def set_run(self, run: Run) -> None:
+        """As the inner grid's."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """As the inner grid's."""
+        return self._inner.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Create a message to one hospital."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Node ids in sorted order of site names.
+
+        Dropped hospitals stay in the list: Flower's strategies wait for ever for a node that goes away.
+        Messages to them are not sent.
+        """
+        return [self._book.node_of[site] for site in self._all_sites() if site in self._book.node_of]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Not on a meter: a message and its reply are checked together.
+
+        Raises
+        ------
+        NotImplementedError
+            Always; use :meth:`send_and_receive` or :meth:`ask`.
+        """
+        raise NotImplementedError("MeteredGrid: use send_and_receive or ask, where replies are checked")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """As :meth:`push_messages`."""
+        raise NotImplementedError("MeteredGrid: use send_and_receive or ask, where replies are checked")
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _all_sites(self) -> tuple[str, ...]:
+        if not self._book.introduced:
+            self._shake_hands()
+            self._book.introduced = True
+        return self._members if self._members is not None else tuple(sorted(self._book.node_of))
+
+    def _shake_hands(self) -> None:
+        """Ask every node for its site name; count that as set-up."""
+        self._book.node_of.clear()
+        hello = wire.request(action=wire.HELLO, purpose="setup", wants="metrics")
+        messages = [Message(hello, node, "query", group_id="0") for node in self._inner.get_node_ids()]
+        replies = self._inner.send_and_receive(messages, timeout=self._timeout)
+        problems, nameless = self._learn_names(replies, hello)
+        wanted = self._book.node_of.keys() if self._members is None else set(self._members)
+        gone = wanted - self._book.node_of.keys()
+        # A node that did not say its name may be a hospital that is wanted: its words explain the absence.
+        problems |= {site: "is not connected" + "".join(f"; {words}" for words in nameless) for site in gone}
+        if not wanted:
+            raise SiteFailed("(any)", "no hospital answered" + "".join(f"; {words}" for words in nameless))
+        if self._members is None and nameless and self._on_failure == "fail":
+            raise SiteFailed("without a name", nameless[0])
+        self._settle({site: problem for site, problem in problems.items() if site in wanted}, wanted, self._on_failure)
+
+    def _learn_names(self, replies: Iterable[Message], hello: RecordDict) -> tuple[dict[str, str], list[str]]:
+        """Fill the book from the replies; return what is wrong with named nodes, and with those without a name."""
+        problems: dict[str, str] = {}
+        nameless: list[str] = []
+        for reply in replies:
+            site, node = _named_site(reply), reply.metadata.src_node_id
+            fault = fault_of(site, reply, expected_of(hello)) or ("" if site else "gives no name")
+            if not site:
+                nameless.append(f"node {node}: {fault}")
+                continue
+            if site in self._book.node_of:
+                raise SiteFailed(site, "two nodes say that they are this hospital")
+            self._book.node_of[site] = node
+            self._count(site, "in", hello)
+            self._count_reply(site, reply, "setup")
+            if fault:
+                problems[site] = fault
+        return problems, sorted(nameless)
+
+    def _exchange(
+        self,
+        messages: list[Message],
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        timeout: float | None,
+        policy: OnFailure,
+    ) -> dict[str, Message]:
+        asked, outbox, expected = self._prepare(messages, shapes)
+        if not outbox:
+            return {}
+        for message in outbox:
+            self._count(asked[message.metadata.dst_node_id], "in", message.content)
+        arrived = self._inner.send_and_receive(outbox, timeout=self._timeout if timeout is None else timeout)
+        ids = {message.metadata.message_id: message.metadata.dst_node_id for message in outbox}
+        replies = sort_replies(asked, arrived, ids)
+        problems = {site: "gave no answer" for site in asked.values() if site not in replies}
+        for site, reply in replies.items():
+            self._count_reply(site, reply, expected[site].purpose)
+            if fault := fault_of(site, reply, expected[site]):
+                problems[site] = fault
+        self._settle(problems, asked.values(), policy)
+        return {site: reply for site, reply in replies.items() if site not in problems}
+
+    def _prepare(
+        self, messages: list[Message], shapes: Mapping[str, tuple[int, ...]] | None
+    ) -> tuple[dict[int, str], list[Message], dict[str, Expected]]:
+        """Who is asked, by which messages, and what the replies must be; dropped hospitals are left out."""
+        names = {self._book.node_of[s]: s for s in self._all_sites() if s in self._book.node_of}
+        strangers = [m.metadata.dst_node_id for m in messages if m.metadata.dst_node_id not in names]
+        if strangers:
+            raise SiteFailed(f"at node {strangers[0]}", "takes no part in this run")
+        outbox = [m for m in messages if names[m.metadata.dst_node_id] not in self._book.dropped]
+        asked = {m.metadata.dst_node_id: names[m.metadata.dst_node_id] for m in outbox}
+        if len(asked) < len(outbox):
+            raise ValueError("two messages to one hospital in one round")
+        expected = {asked[m.metadata.dst_node_id]: expected_of(m.content, shapes) for m in outbox}
+        return asked, outbox, expected
+
+    def _settle(self, problems: Mapping[str, str], asked: Iterable[str], policy: OnFailure) -> None:
+        """Fail for the first hospital with a problem, or drop all that have one and go on with enough others."""
+        if not problems:
+            return
+        reason = problems[min(problems)]
+        same = ", ".join(sorted(site for site in problems if problems[site] == reason))
+        if policy == "fail":
+            raise SiteFailed(same, reason)
+        left = len(set(asked) - set(problems))
+        if left < self._min_sites:
+            raise SiteFailed(same, f"{reason}; {left} hospitals remain and min_sites is {self._min_sites}")
+        self._book.dropped.update(problems)
+
+    def _count_reply(self, site: str, reply: Message, purpose: str) -> None:
+        if reply.has_error():
+            self._add(site, "out", ERROR, purpose, len((reply.error.reason or "").encode()))
+        elif reply.has_content():
+            self._count(site, "out", reply.content, purpose)
+
+    def _count(self, site: str, direction: str, content: RecordDict, purpose: str = "") -> None:
+        record = content.get(wire.CONFIG if direction == "in" else wire.ENVELOPE)
+        config = record if isinstance(record, ConfigRecord) else ConfigRecord()
+        kind = config.get(wire.KIND, ERROR)
+        said = config.get(wire.PURPOSE, purpose)
+        self._add(site, direction, str(kind), str(said), wire.serialised_bytes(content))
+
+    def _add(self, site: str, direction: str, kind: str, purpose: str, size: int) -> None:
+        self._book.traffic[site, direction, kind, purpose] += 1
+        self._book.bytes[site, direction, kind, purpose] += size
+
+
+def _named_site(reply: Message) -> str:
+    if not reply.has_content():
+        return ""
+    try:
+        return wire.read_envelope(reply.content).site
+    except ValueError:
+        return ""
+
+
+def _with_round(content: RecordDict, round: int) -> RecordDict:
+    config = content[wire.CONFIG]
+    if not isinstance(config, ConfigRecord):
+        raise ValueError(f"the request's '{wire.CONFIG}' is no ConfigRecord")
+    return RecordDict({**content, wire.CONFIG: ConfigRecord({**config, wire.ROUND: round})})
+
+
+def _usage_of(grid: Grid) -> Usage:
+    usage = getattr(grid, "usage", None)
+    measured: Usage = usage() if usage is not None else {"cpu_seconds": {}, "peak_rss_mb": {}}
+    return measured

@@ -1,0 +1,250 @@
+"""A grid whose hospitals live in Ray's workers: long-lived, started once, side by side.
+
+Each worker hosts some hospitals and answers for them one message at a time. A worker that dies is made
+anew from what its hospitals held at the start, and only its hospitals that have not answered are asked
+again; a worker that dies twice in one round fails them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.app import Message
+
+from pettoolkit.errors import EngineFailed
+from pettoolkit.federation import flower
+from pettoolkit.federation.host import Answer, AppFactory, Host, HostedGrid, peak_rss_mb, safe_reason
+from pettoolkit.federation.ray_session import on_cluster, start_ray, stop_ray
+
+START_SECONDS = 300.0
+"""Time that a worker has to start (it may import torch on a busy machine)."""
+DEATHS_PER_ROUND = 2
+"""A worker that dies so often in one round is not made anew in it."""
+
+
+class RayGrid(HostedGrid):
+    """Hospitals in Ray's workers.
+
+    Ray is started if it does not run yet, and stopped by :meth:`close` only if this grid started it.
+    What a hospital's app keeps in memory is lost with its worker; only ``hosted`` comes back.
+
+    Parameters
+    ----------
+    app_factory
+        Builds the app of a worker's hospitals; a function at the top of an importable module.
+    hosted
+        Site name -> what that hospital holds; anything that pickles. Each is sent to a worker once.
+    workers
+        Worker processes; never more than hospitals.
+
+    Raises
+    ------
+    EngineFailed
+        If Ray or a worker does not start.
+    """
+
+    def __init__(self, app_factory: AppFactory, hosted: Mapping[str, Any], workers: int = 2) -> None:
+        super().__init__(hosted)
+        count = max(1, min(workers, len(hosted)))
+        self._worker_of = {site: index % count for index, site in enumerate(sorted(hosted))}
+        self._workers: list[Any] = [None] * count
+        self._factory = app_factory
+        self._payloads: dict[str, Any] = {}
+        self.recreated = 0
+        """Workers that died and were made anew, so far."""
+        self._owns_ray = start_ray(count)
+        try:
+            self._place(hosted)
+            self._start(range(count))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the workers, and Ray if this grid started it; may be called twice."""
+        super().close()
+        for index in range(len(self._workers)):
+            self._end(index)
+        self._payloads.clear()
+        if self._owns_ray:
+            self._owns_ray = False
+            stop_ray()
+
+    def _place(self, hosted: Mapping[str, Any]) -> None:
+        """Put each hospital's payload into Ray once, as bytes: a worker's arrays are then its own and writable."""
+        import ray
+
+        self._payloads = {site: ray.put(ray.cloudpickle.dumps(hosted[site])) for site in sorted(hosted)}
+
+    def _start(self, indices: range | list[int]) -> None:
+        """Start workers side by side and wait until all are ready."""
+        import ray
+
+        # On a cluster a worker takes a whole CPU; here Ray's count of CPUs is ours anyway, and grids may share it.
+        remote = ray.remote(num_cpus=1 if on_cluster() else 0, scheduling_strategy="SPREAD")(Worker)
+        try:
+            for index in indices:
+                mine = {site: self._payloads[site] for site, owner in self._worker_of.items() if owner == index}
+                self._workers[index] = remote.remote(self._factory, self.node_ids, mine)
+            findings = ray.get([self._workers[index].ready.remote() for index in indices], timeout=START_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            raise EngineFailed(
+                f"engine: Ray's workers were not ready within {START_SECONDS:g} s (is the cluster full? ask for fewer)"
+            ) from None
+        except ray.exceptions.RayError as error:
+            raise EngineFailed(f"engine: a Ray worker did not start ({type(error).__name__})") from None
+        for index, (problem, rss) in zip(indices, findings, strict=True):
+            if problem:
+                raise EngineFailed(f"engine: a hospital did not start in its Ray worker: {problem}")
+            self._rss[_name(index)] = max(self._rss.get(_name(index), 0.0), rss)
+
+    def _end(self, index: int) -> None:
+        import ray
+
+        if self._workers[index] is not None and ray.is_initialized():
+            ray.kill(self._workers[index], no_restart=True)
+        self._workers[index] = None
+
+    def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
+        delivery = _Delivery(self, time.monotonic() + timeout if timeout is not None else None)
+        try:
+            return delivery.run(messages)
+        except BaseException:
+            # Interrupted (Ctrl-C) or failed: what still runs must not answer into the next round.
+            for index in delivery.busy():
+                self._end(index)
+            raise
+
+
+class _Delivery:
+    """One round on a RayGrid: who is asked, who has answered, whose worker has died how often."""
+
+    def __init__(self, grid: RayGrid, deadline: float | None) -> None:
+        self._grid = grid
+        self._deadline = deadline
+        self._waiting: dict[Any, Message] = {}  # Ray's reference to the answer -> the message, in order of asking
+        self._replies: list[Message] = []
+        self._deaths: Counter[int] = Counter()
+
+    def run(self, messages: list[Message]) -> list[Message]:
+        """Ask everybody before waiting for anybody, then collect."""
+        import ray
+
+        self._ask(messages)
+        while self._waiting:
+            left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=left)
+            if not ready:
+                self._give_up()
+            elif not self._collect(ready[0]):
+                self._bury(self._owner(self._waiting[ready[0]]))
+        return self._replies
+
+    def busy(self) -> set[int]:
+        """Workers that still owe an answer."""
+        return {self._owner(message) for message in self._waiting.values()}
+
+    def _owner(self, message: Message) -> int:
+        return self._grid._worker_of[self._site(message)]
+
+    def _site(self, message: Message) -> str:
+        return self._grid.site_of[message.metadata.dst_node_id]
+
+    def _ask(self, messages: list[Message]) -> None:
+        missing = sorted({self._owner(m) for m in messages if self._grid._workers[self._owner(m)] is None})
+        if missing:
+            self._grid.recreated += len(missing)
+            self._grid._start(missing)
+        for message in messages:
+            worker = self._grid._workers[self._owner(message)]
+            self._waiting[worker.answer.remote(flower.pack(message))] = message
+
+    def _collect(self, reference: Any) -> bool:
+        """Take one answer; ``False`` if there is none because its worker died."""
+        import ray
+
+        message = self._waiting[reference]
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            self._fail(reference, flower.RAISED, safe_reason(error.cause))
+            return True
+        except ray.exceptions.RayError:
+            return False
+        del self._waiting[reference]
+        self._replies.append(self._grid._read(self._site(message), _name(self._owner(message)), answer))
+        return True
+
+    def _fail(self, reference: Any, code: int, reason: str) -> None:
+        self._replies.append(flower.error_reply(self._waiting.pop(reference), code, reason))
+
+    def _bury(self, index: int) -> None:
+        """Keep what a dead worker had answered; ask its other hospitals again, or fail them the second time."""
+        self._grid._end(index)
+        lost = [
+            reference
+            for reference, message in list(self._waiting.items())
+            if self._owner(message) == index and not self._collect(reference)
+        ]
+        if not lost:
+            return
+        self._deaths[index] += 1
+        if self._deaths[index] < DEATHS_PER_ROUND:
+            self._ask([self._waiting.pop(reference) for reference in lost])
+            return
+        # A worker answers in the order of asking: the first one lost is the one it died with.
+        suspect = self._site(self._waiting[lost[0]])
+        for reference in lost:
+            reason = f"its worker died {DEATHS_PER_ROUND} times in this round, while hospital {suspect} was working"
+            self._fail(reference, flower.UNAVAILABLE, reason)
+
+    def _give_up(self) -> None:
+        """Time is over: whoever has not answered is failed, and its worker ended, since it may hang."""
+        first = {self._owner(message): self._site(message) for message in reversed(list(self._waiting.values()))}
+        for index in self.busy():
+            self._grid._end(index)
+        for reference, message in list(self._waiting.items()):
+            suspect = first[self._owner(message)]
+            behind = "" if suspect == self._site(message) else f" (it waited behind hospital {suspect})"
+            self._fail(reference, flower.UNAVAILABLE, f"gave no answer in time{behind}")
+
+
+class Worker:
+    """The body of a Ray actor: a :class:`Host`, or the reason why there is none.
+
+    Parameters
+    ----------
+    app_factory, node_ids
+        As of :class:`Host`.
+    payloads
+        Site name -> Ray's reference to the pickled payload.
+    """
+
+    def __init__(self, app_factory: AppFactory, node_ids: Mapping[str, int], payloads: Mapping[str, Any]) -> None:
+        import ray
+
+        self._problem = ""
+        try:
+            hosted = {site: ray.cloudpickle.loads(ray.get(reference)) for site, reference in payloads.items()}
+            self._host = Host(app_factory, hosted, node_ids)
+        except Exception as error:
+            # Raised here, the error would travel with its text, which can quote a patient.
+            self._problem = safe_reason(error)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+
+    def ready(self) -> tuple[str, float]:
+        """Why the hospitals did not start (empty if they did), and the peak memory (MB)."""
+        return self._problem, peak_rss_mb()
+
+    def answer(self, request: bytes) -> Answer:
+        """As :meth:`Host.answer`."""
+        return self._host.answer(request)
+
+
+def _name(index: int) -> str:
+    return f"worker-{index}"

@@ -1,0 +1,118 @@
+"""Starting and stopping Ray: quietly, once, and with one clear line when it does not start."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pettoolkit.errors import EngineFailed
+
+OBJECT_STORE_BYTES = 2**30
+"""Room for the hospitals' tables on this machine; Ray would otherwise ask for 30 % of the memory."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ATTEMPTS = 2
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+def on_cluster() -> bool:
+    """Whether ``RAY_ADDRESS`` names a Ray that runs already."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
+def start_ray(workers: int) -> bool:
+    """Start Ray on this machine, or connect to the cluster at ``RAY_ADDRESS``.
+
+    Parameters
+    ----------
+    workers
+        Worker processes to have ready on this machine.
+
+    Returns
+    -------
+    bool
+        Whether this call started it (then :func:`stop_ray` is the caller's business); ``False`` if it ran already.
+
+    Raises
+    ------
+    EngineFailed
+        If it did not start, was shut down, and did not start again.
+    """
+    with _environment(_ENVIRONMENT, keep=True):
+        import ray
+
+    if ray.is_initialized():
+        return False
+    _mute_raylet()
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _init(workers)
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _ATTEMPTS:
+                raise EngineFailed(_did_not_start(error)) from None
+        else:
+            break
+    return True
+
+
+def stop_ray() -> None:
+    """Stop this process's Ray, if it has one."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def _init(workers: int) -> None:
+    import ray
+
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if on_cluster():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": dict(ONE_THREAD)})
+        return
+    # Workers inherit the environment of Ray's own processes: one thread each, whatever this process uses.
+    with _environment(ONE_THREAD):
+        ray.init(address="local", num_cpus=workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+
+
+def _did_not_start(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "")[:200]
+    where = f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if on_cluster() else "on this machine"
+    return (
+        f"engine: Ray did not start {where}, tried {_ATTEMPTS} times"
+        f" ({type(error).__name__}: {first}); use --engine inline, or try again when the machine is less busy"
+    )
+
+
+def _mute_raylet() -> None:
+    """Keep Ray's notices about dead workers off stdout, where ``log_to_driver=False`` leaves them."""
+    from ray._private import worker
+
+    worker.print_to_stdstream = _print_nothing
+
+
+def _print_nothing(data: object, ignore_prefix: bool) -> None:
+    return None
+
+
+@contextmanager
+def _environment(values: Mapping[str, str], *, keep: bool = False) -> Iterator[None]:
+    """Set environment variables for a while; with ``keep``, for good, but only where a person has not set them."""
+    if keep:
+        for name, value in values.items():
+            os.environ.setdefault(name, value)
+        yield
+        return
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = old

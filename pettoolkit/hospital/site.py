@@ -1,0 +1,127 @@
+"""One hospital: its rows and what it needs to answer questions about them. Knows no technology."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from pettoolkit.cohort.contract import Contract, FeatureSet
+from pettoolkit.cohort.features import encode, outcome
+from pettoolkit.errors import Refused
+from pettoolkit.hospital.policy import Policy
+from pettoolkit.hospital.splits import Index, Split, split_patients
+from pettoolkit.hospital.store import MemoryStore, Store
+from pettoolkit.models.training import Rows
+from pettoolkit.records import RunSpec
+
+Part = Literal["train", "validation", "test", "control", "attacker"]
+
+
+@dataclass
+class Site:
+    """A hospital.
+
+    Parameters
+    ----------
+    name
+        Its public name.
+    rows
+        Its table in natural units, columns of ``contract``, one row per patient (or several rows with
+        one patient id).
+    contract
+        Row contract with all columns; a run's feature set narrows it.
+    salt
+        Secret that keys the split of a deployed hospital; empty in simulations.
+    secret_key
+        The hospitals' shared encryption key (the content of a key file), carried here outside the wire; never in a message.
+    system_noise
+        Whether privacy noise comes from the system's entropy (deployed) or from the run's seed.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    contract: Contract
+    policy: Policy = field(default_factory=Policy.simulated)
+    store: Store = field(default_factory=MemoryStore)
+    salt: bytes = b""
+    secret_key: bytes | None = None
+    system_noise: bool = False
+
+    _splits: dict[int, Split] = field(default_factory=dict, init=False, repr=False)
+    _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def split(self, seed: int) -> Split:
+        """The split of this hospital's patients for a run's seed."""
+        if seed not in self._splits:
+            self._splits[seed] = self._compute_split(seed)
+        return self._splits[seed]
+
+    def index(self, spec: RunSpec, part: Part) -> Index:
+        """Row indices of a part; training patients are cut to ``spec.patients_per_site`` if it is set."""
+        split = self.split(spec.seed)
+        chosen: Index = getattr(split, part)
+        if part == "train" and spec.patients_per_site is not None:
+            chosen = self._first(chosen, spec.patients_per_site, spec.seed)
+        return chosen
+
+    def part(self, spec: RunSpec, part: Part) -> Rows:
+        """Encoded rows of a part as tensors."""
+        x, y = self._encoded(spec.features)
+        index = torch.from_numpy(self.index(spec, part))
+        return Rows(x[index], y[index])
+
+    def table(self, spec: RunSpec, part: Part) -> pd.DataFrame:
+        """Rows of a part in natural units: the features of the run's set and the outcome, no patient id."""
+        contract = self.narrowed(spec)
+        names = [c.name for c in contract.feature_columns] + [contract.outcome.name]
+        return self.rows.iloc[self.index(spec, part)][names].reset_index(drop=True)
+
+    def patients(self) -> npt.NDArray[np.object_]:
+        """Patient id of each row; the row number where the contract has none."""
+        column = self.contract.named("patient_id")
+        if column is None:
+            return np.arange(len(self.rows)).astype(str).astype(object)
+        return self.rows[column].astype(str).to_numpy(dtype=object)
+
+    def narrowed(self, spec: RunSpec) -> Contract:
+        """The contract with the run's feature set.
+
+        Raises
+        ------
+        Refused
+            If the coordinator's contract is not this hospital's.
+        """
+        if spec.contract_digest and spec.contract_digest != self.contract.digest():
+            raise Refused(f"hospital {self.name}: the run's contract is not this hospital's (compare the contract files)")
+        return self._contract(spec.features)
+
+    def _contract(self, features: str) -> Contract:
+        chosen: FeatureSet = "full" if features == "full" else "compact"
+        return self.contract.select(chosen)
+
+    def _encoded(self, features: str) -> tuple[torch.Tensor, torch.Tensor]:
+        if features not in self._encodings:
+            contract = self._contract(features)
+            x, y = encode(self.rows, contract), outcome(self.rows, contract)
+            self._encodings[features] = (torch.from_numpy(x), torch.from_numpy(y))
+        return self._encodings[features]
+
+    def _compute_split(self, seed: int) -> Split:
+        tested = None
+        if self.contract.split is not None:
+            tested = (self.rows["period"] == "test").to_numpy()  # the reader of tables marked it
+        return split_patients(
+            self.patients(), self.rows[self.contract.outcome.name].to_numpy(), seed, self.salt, tested
+        )
+
+    def _first(self, chosen: Index, patients: int, seed: int) -> Index:
+        """The first patients in a seeded order that does not depend on how many are asked for."""
+        if patients >= len(chosen):
+            return chosen
+        order = np.random.default_rng([seed, len(chosen)]).permutation(len(chosen))
+        return np.sort(chosen[order[:patients]])

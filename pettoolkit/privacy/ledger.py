@@ -1,0 +1,388 @@
+"""A hospital's own record of what was spent on its patients, and the refusal to spend more.
+
+Every noisy answer goes through :meth:`Ledger.answer`: it is refused *before* private rows are touched if
+it would exceed the budget, and recorded before it leaves. A request that comes again gets the stored
+answer, which costs nothing, since nothing new is learnt from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pettoolkit.errors import Refused
+from pettoolkit.privacy.accounting import ADD_REMOVE, REPLACE_ONE, accountant_of, compose
+from pettoolkit.privacy.events import SUBSAMPLED, Event, Identity, Mechanism, merged
+from pettoolkit.records import Json, from_json, to_json
+
+VERSION = 1
+"""Version of the written form of ledgers."""
+
+ROUNDING = 1e-9
+"""Relative slack of the comparison with the budget: calibration meets it to the last bits of a float."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent in total, for adding or removing one patient; an infinite epsilon only records."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise Refused(f"dp.epsilon: must be greater than 0 (got {self.epsilon})")
+        if not 0 < self.delta < 1:
+            raise Refused(f"dp.delta: must lie between 0 and 1 (got {self.delta})")
+
+
+class Account:
+    """Sums up mechanisms against one budget.
+
+    Composing sampled events takes up to a second, so it is not done at each of a thousand steps: once it
+    is known that ``n`` more steps of a mechanism fit, they are counted down.
+    """
+
+    def __init__(self, budget: Budget, mechanisms: Iterable[Mechanism] = ()) -> None:
+        self.budget = budget
+        self.spent = merged(mechanisms)
+        self._room: dict[Mechanism, int] = {}
+
+    def epsilon(self, adjacency: str = ADD_REMOVE) -> float:
+        """Epsilon of everything so far, at the budget's delta."""
+        return compose(self.spent, self.budget.delta, adjacency)
+
+    def expect(self, mechanism: Mechanism) -> None:
+        """Check a whole planned run at once, so that its steps need not be composed one by one."""
+        if not self.spent and self._fits(mechanism):
+            self._room = {mechanism.times(1): mechanism.steps}
+
+    def admits(self, mechanism: Mechanism) -> bool:
+        """Whether the mechanism, with all its steps, still fits; changes nothing."""
+        if self._room.get(mechanism.times(1), 0) >= mechanism.steps:
+            return True
+        if not any(m.kind == SUBSAMPLED for m in (*self.spent, mechanism)):
+            return self._fits(mechanism)
+        if math.isinf(self.budget.epsilon) or not self._fits(mechanism):
+            return math.isinf(self.budget.epsilon)
+        self._room = {mechanism.times(1): self._largest(mechanism)}
+        return True
+
+    def add(self, mechanism: Mechanism) -> None:
+        """Count what was spent."""
+        left = self._room.get(mechanism.times(1), 0) - mechanism.steps
+        self._room = {mechanism.times(1): left} if left > 0 else {}
+        self.spent = merged((*self.spent, mechanism))
+
+    def _fits(self, mechanism: Mechanism) -> bool:
+        return compose((*self.spent, mechanism), self.budget.delta) <= self.budget.epsilon * (1 + ROUNDING)
+
+    def _largest(self, mechanism: Mechanism) -> int:
+        fits = mechanism.steps
+        while self._fits(mechanism.times(2 * fits)):
+            fits *= 2
+        beyond = 2 * fits
+        while beyond - fits > max(1, fits // 50):  # a few per cent too few only means another look later
+            middle = (fits + beyond) // 2
+            fits, beyond = (middle, beyond) if self._fits(mechanism.times(middle)) else (fits, middle)
+        return fits
+
+
+class Lifetime:
+    """What a hospital lets be spent on its patients over all runs, ever."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._events: dict[str, Mechanism] = {}
+        self._account = Account(budget)
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon of everything so far."""
+        return self._account.epsilon()
+
+    def charge(self, event: Event) -> None:
+        """Record one answer that is about to be given; an event that is already there is not counted again.
+
+        Raises
+        ------
+        Refused
+            If the cap would be exceeded; nothing is then recorded.
+        """
+        with self._transaction():
+            key = f"{event.identity.slot}/{event.attempt}/{event.identity.input_hash}"
+            if self._events.get(key) == event.mechanism:
+                return  # a crash came between this record and the answer, which therefore never left
+            if not self._account.admits(event.mechanism):
+                raise Refused(
+                    f"hospital {event.identity.site}: lifetime privacy budget of epsilon {self.budget.epsilon:g} "
+                    f"has {self.epsilon:.3g} spent and can't take this request; only its owner can raise it"
+                )
+            self._events[key] = event.mechanism
+            self._account.add(event.mechanism)
+            self._commit()
+
+    def state_dict(self) -> dict[str, Json]:
+        """Everything, as JSON values."""
+        events = {key: to_json(m) for key, m in self._events.items()}
+        return {"version": VERSION, "budget": to_json(self.budget), "events": events}
+
+    def _load(self, state: dict[str, Json]) -> None:
+        _check_version(state, "lifetime ledger")
+        self._events = {key: from_json(Mechanism, m) for key, m in state["events"].items()}
+        self._account = Account(self.budget, self._events.values())
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        yield
+
+    def _commit(self) -> None:
+        """Nothing to write: this one lives in memory."""
+
+
+class Ledger:
+    """What one run spends on one hospital's patients (on all patients, where the coordinator holds them).
+
+    Parameters
+    ----------
+    site, run
+        Whose and which; requests for others are refused.
+    budget
+        Of the whole run.
+    plan
+        The mechanism that the run is calibrated for, with all its steps; spares repeated composition.
+    lifetime
+        Charged with every event as well, where the hospital keeps one.
+    """
+
+    def __init__(
+        self, site: str, run: str, budget: Budget, plan: Mechanism | None = None, lifetime: Lifetime | None = None
+    ) -> None:
+        self.site, self.run, self.budget = site, run, budget
+        self._events: list[Event] = []
+        self._answers: dict[tuple[str, int], bytes] = {}
+        self._account = Account(budget)
+        self._lifetime = lifetime
+        if plan is not None:
+            self._account.expect(plan)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Everything that touched private data, in order."""
+        return tuple(self._events)
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """The events' mechanisms, equal ones counted together."""
+        return self._account.spent
+
+    def epsilon(self, adjacency: str = ADD_REMOVE) -> float:
+        """Epsilon spent so far, at the budget's delta."""
+        return self._account.epsilon(adjacency)
+
+    def answer(self, identity: Identity, mechanism: Mechanism, make: Callable[[int], bytes]) -> bytes:
+        """Answer a request once: stored if it was answered before, refused if it can't be afforded.
+
+        Parameters
+        ----------
+        identity
+            The request. Equal identity and mechanism: the stored answer, and nothing is spent. The same
+            slot with another input: charged anew.
+        mechanism
+            What the answer costs, all its steps together.
+        make
+            Computes the answer from private rows. It gets the attempt number, which must enter its noise
+            (:class:`pettoolkit.privacy.noise.Draw`): answers to different inputs must not share noise.
+
+        Raises
+        ------
+        Refused
+            Before ``make`` is called, if the run's budget or the hospital's lifetime cap would be exceeded.
+        """
+        with self._transaction():
+            if (identity.site, identity.run) != (self.site, self.run):
+                raise Refused(f"hospital {self.site}: this ledger is of run {self.run}, not of {identity.slot}")
+            earlier = [e for e in self._events if e.identity.slot == identity.slot]
+            for event in earlier:
+                if (event.identity, event.mechanism) == (identity, mechanism):
+                    return self._answers[(identity.slot, event.attempt)]
+            if not self._account.admits(mechanism):
+                raise Refused(self._too_expensive(identity, mechanism, bool(earlier)))
+            event = Event(identity, mechanism, attempt=len(earlier))
+            if self._lifetime is not None:
+                self._lifetime.charge(event)  # first: a crash may charge too much, never too little
+            made = make(event.attempt)
+            self._events.append(event)
+            self._answers[(identity.slot, event.attempt)] = made
+            self._account.add(mechanism)
+            self._commit()
+            return made
+
+    def summary(self) -> dict[str, Json]:
+        """What may be shown of the ledger outside: spent and budget, no inputs and no answers."""
+        return {
+            "site": self.site,
+            "run": self.run,
+            "budget": to_json(self.budget),
+            "epsilon": self.epsilon(),
+            "epsilon_replace_one": self.epsilon(REPLACE_ONE),
+            "accountant": accountant_of(self.mechanisms),
+            "answers": len(self._events),
+            "mechanisms": [to_json(m) for m in self.mechanisms],
+        }
+
+    def state_dict(self) -> dict[str, Json]:
+        """Everything, as JSON values, answers included: private to the hospital."""
+        answers = [base64.b64encode(self._answers[(e.identity.slot, e.attempt)]).decode() for e in self._events]
+        return {
+            "version": VERSION,
+            "site": self.site,
+            "run": self.run,
+            "budget": to_json(self.budget),
+            "events": [to_json(e) for e in self._events],
+            "answers": answers,
+        }
+
+    @classmethod
+    def from_state_dict(
+        cls, state: dict[str, Json], plan: Mechanism | None = None, lifetime: Lifetime | None = None
+    ) -> Ledger:
+        """Restore :meth:`state_dict`; the ledger then goes on as if it had never stopped."""
+        _check_version(state, "ledger")
+        ledger = Ledger(state["site"], state["run"], from_json(Budget, state["budget"]), plan, lifetime)
+        ledger._load(state)
+        return ledger
+
+    def _load(self, state: dict[str, Json]) -> None:
+        _check_version(state, "ledger")
+        found = (state["site"], state["run"], from_json(Budget, state["budget"]))
+        if found != (self.site, self.run, self.budget):
+            raise Refused(
+                f"hospital {self.site}: run {self.run} was begun with another budget ({found[2]}); "
+                "a run's budget can't change once it has begun"
+            )
+        if len(state["events"]) == len(self._events):
+            return
+        self._events = [from_json(Event, e) for e in state["events"]]
+        self._answers = {
+            (e.identity.slot, e.attempt): base64.b64decode(a)
+            for e, a in zip(self._events, state["answers"], strict=True)
+        }
+        self._account = Account(self.budget, [e.mechanism for e in self._events])
+
+    def _too_expensive(self, identity: Identity, mechanism: Mechanism, again: bool) -> str:
+        spent, would = self.epsilon(), compose((*self._account.spent, mechanism), self.budget.delta)
+        why = " (this round was already answered for another input)" if again else ""
+        return (
+            f"hospital {self.site}: {identity.purpose}, round {identity.round}, would take epsilon from {spent:.4g} to "
+            f"{would:.4g}, beyond this run's budget of {self.budget.epsilon:g} at delta {self.budget.delta:g}{why}"
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        yield
+
+    def _commit(self) -> None:
+        """Nothing to write: this one lives in memory."""
+
+
+class FileLedger(Ledger):
+    """A ledger in the hospital's own folder: on the disk before an answer leaves, safe between processes."""
+
+    def __init__(
+        self,
+        path: Path,
+        site: str,
+        run: str,
+        budget: Budget,
+        plan: Mechanism | None = None,
+        lifetime: Lifetime | None = None,
+    ) -> None:
+        super().__init__(site, run, budget, plan, lifetime)
+        self._file = _DurableFile(path)
+        with self._transaction():
+            pass  # reads what is there, and refuses another budget right away
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._file.locked() as state:
+            if state is not None:
+                self._load(state)
+            yield
+
+    def _commit(self) -> None:
+        self._file.write(self.state_dict())
+
+
+class FileLifetime(Lifetime):
+    """A lifetime ledger in the hospital's own folder; the cap is the owner's policy, not part of the file."""
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        super().__init__(budget)
+        self._file = _DurableFile(path)
+        with self._transaction():
+            pass
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._file.locked() as state:
+            if state is not None and state["events"].keys() != self._events.keys():
+                self._load(state)
+            yield
+
+    def _commit(self) -> None:
+        self._file.write(self.state_dict())
+
+
+class _DurableFile:
+    """One JSON file, replaced as a whole: after a crash it is the old one or the new one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[dict[str, Json] | None]:
+        """Hold the file against other processes; gives what is in it, or None if there is none yet."""
+        from filelock import FileLock
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            yield self._read()
+
+    def write(self, state: dict[str, Json]) -> None:
+        """Write and flush to the disk, folder entry included, before this returns."""
+        partial = self.path.with_name(self.path.name + ".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _read(self) -> dict[str, Json] | None:
+        if not self.path.exists():
+            return None
+        try:
+            state = json.loads(self.path.read_text(encoding="utf-8"))
+            _check_version(state, "ledger")
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(
+                f"{self.path}: this privacy ledger can't be read; restore it from a backup "
+                "(without it nobody knows what was spent, so nothing more is answered)"
+            ) from error
+        return dict(state)
+
+
+def _check_version(state: dict[str, Json], what: str) -> None:
+    if state["version"] != VERSION:
+        raise Refused(f"{what}: version {state['version']} can't be read by this program (it knows {VERSION})")

@@ -1,0 +1,121 @@
+"""Cells that differ in their seed alone, put together; the figures of one line of a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pettoolkit.records import Guarantee, Interval, NotMeasured, RunResult, RunSpec, digest_of, to_json
+from pettoolkit.report.listing import Reported, model, variant
+
+
+@dataclass(frozen=True)
+class Line:
+    """Finished cells that are one line: the same but for the seed (and the hospital left out, if each one is in turn).
+
+    Means are plain means over the cells; so are both ends of intervals, which therefore speak of one
+    seed's test patients.
+    """
+
+    spec: RunSpec
+    """Of the first cell."""
+    results: tuple[RunResult, ...]
+    left_out: tuple[str, ...] = ()
+    """The hospitals that are left out in turn."""
+
+    @property
+    def arm(self) -> str:
+        """Arm and variant."""
+        return self.spec.arm if variant(self.spec) == "-" else f"{self.spec.arm} {variant(self.spec)}"
+
+    @property
+    def model(self) -> str:
+        """Model and, if it has some, hidden units."""
+        return model(self.spec)
+
+    @property
+    def unseen(self) -> str:
+        """Hospitals that did not train and were tested on."""
+        return f"each of {len(self.left_out)}" if self.left_out else ", ".join(self.spec.unseen)
+
+    def mean(self, metric: str) -> float | NotMeasured:
+        """Mean of a metric over the cells that have it."""
+        found = [r.metrics[metric] for r in self.results if metric in r.metrics]
+        return statistics.fmean(found) if found else NotMeasured(f"no cell has {metric}")
+
+    def interval(self, metric: str) -> Interval | NotMeasured:
+        """Mean of both ends of a metric's interval."""
+        found = [r.intervals[metric] for r in self.results if metric in r.intervals]
+        if not found:
+            return NotMeasured(f"no cell has an interval of {metric}")
+        return Interval(statistics.fmean(i.low for i in found), statistics.fmean(i.high for i in found))
+
+    def site_auroc(self) -> dict[str, float | NotMeasured]:
+        """Mean AUROC of each hospital over the cells in which it is defined."""
+        means: dict[str, float | NotMeasured] = {}
+        for site in sorted({site for r in self.results for site in r.per_site}):
+            figures = [r.per_site[site].get("auroc") for r in self.results if site in r.per_site]
+            found = [f for f in figures if isinstance(f, (int, float))]
+            reasons = [f for f in figures if isinstance(f, NotMeasured)]
+            none = reasons[0] if reasons else NotMeasured("not evaluated")
+            means[site] = statistics.fmean(found) if found else none
+        return means
+
+    def worst(self) -> tuple[str, float] | NotMeasured:
+        """Hospital with the lowest mean AUROC among those that trained (among all, if none of them is defined)."""
+        trained = {site for r in self.results for site in r.spec.sites}
+        known = {s: a for s, a in self.site_auroc().items() if isinstance(a, float) and s in trained}
+        return min(known.items(), key=lambda item: item[1]) if known else NotMeasured("undefined at every site")
+
+    def bytes_out(self) -> float:
+        """Bytes that left a hospital under the technology's own protocol, mean over hospitals and cells."""
+        return statistics.fmean(
+            sum(r.exposure.bytes_per_site("out").values()) / max(len(r.spec.sites), 1) for r in self.results
+        )
+
+    def kinds_out(self) -> tuple[str, ...]:
+        """What left the hospitals in any of the cells."""
+        return tuple(sorted({kind for r in self.results for kind in r.exposure.kinds_out()}))
+
+    def seconds(self) -> float:
+        """Seconds of training, mean over the cells."""
+        return statistics.fmean(r.cost.train_seconds for r in self.results)
+
+    def guarantee(self) -> str:
+        """``none``, or the largest epsilon of the cells."""
+        found = [r.privacy.guarantee for r in self.results]
+        epsilons = [g.epsilon for g in found if isinstance(g, Guarantee)]
+        return f"epsilon {max(epsilons):.3g}" if len(epsilons) == len(found) else "none"
+
+
+def lines(cells: Iterable[Reported]) -> list[Line]:
+    """Group the cells that have a result, in the order in which they come."""
+    found = [r for cell in cells if (r := getattr(cell, "result", None)) is not None]
+    turns = {r.spec.unseen for r in found}
+    in_turn = len(turns) > 1 and all(len(unseen) == 1 for unseen in turns)
+    groups: dict[str, list[RunResult]] = {}
+    for result in found:
+        groups.setdefault(_identity(result.spec, in_turn), []).append(result)
+    return [_line(results, in_turn) for results in groups.values()]
+
+
+def vary(specs: Sequence[RunSpec], *fields: str) -> tuple[str, ...]:
+    """Return those of the fields that are not the same in all specs."""
+    return tuple(f for f in fields if len({digest_of(to_json(getattr(spec, f))) for spec in specs}) > 1)
+
+
+def _line(results: Sequence[RunResult], in_turn: bool) -> Line:
+    left_out = tuple(sorted({site for r in results for site in r.spec.unseen})) if in_turn else ()
+    return Line(results[0].spec, tuple(results), left_out)
+
+
+def _identity(spec: RunSpec, in_turn: bool) -> str:
+    """All of a spec but the seed, and what a seed draws: which (not how many) hospitals train."""
+    data = spec.wire()
+    for name in ("seed", "contract", "contract_digest", "experiment"):
+        del data[name]
+    data["sites"] = len(spec.sites)
+    if in_turn:
+        data["unseen"] = []
+    return digest_of(data)

@@ -1,0 +1,225 @@
+"""What the commands print: the comparison table, one block per arm, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pettoolkit.records import Interval, NotMeasured, RunSpec
+from pettoolkit.report.listing import Reported
+from pettoolkit.report.summary import Line, lines, vary
+
+PIPE_WIDTH = 160
+"""Columns where the output is not a terminal, so that nothing is cut."""
+
+AUROC = "utility/auroc"
+UNSEEN = "robustness/auroc_unseen_site"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal, or :data:`PIPE_WIDTH` where there is none."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+
+
+def comparison(cells: Sequence[Reported]) -> RenderableType:
+    """Table of the finished cells, one line per arm, variant, model and setting, with what went wrong below it."""
+    found = lines(cells)
+    parts: list[RenderableType] = [_table(found)] if found else [Text("No cell is finished yet.")]
+    if any(len(line.results) > 1 for line in found):
+        parts.append(Text("Means over seeds (and over hospitals left out in turn); intervals: mean of both ends."))
+    parts += _troubles(cells)
+    return Group(*parts)
+
+
+def blocks(cells: Sequence[Reported]) -> RenderableType:
+    """One block per arm: what left the hospital, whom one must trust, guarantee, measured, AUROC by hospital."""
+    found = lines(cells)
+    settings = _settings([line.spec for line in found])
+    return Group(*(_block(line, [f"{name} {value(line)}" for name, value in settings]) for line in found))
+
+
+def plan(cells: Sequence[Reported]) -> RenderableType:
+    """Table of the cells of an experiment before a run, and how many there are of each status."""
+    settings = _settings([cell.spec for cell in cells])
+    table = _empty("arm", "model", *(name for name, _ in settings), "seed", "status", "why", right=("seed",))
+    counts: dict[str, int] = {}
+    for cell in cells:
+        counts[cell.status] = counts.get(cell.status, 0) + 1
+        line = Line(cell.spec, ())
+        texts = [value(line) for _, value in settings]
+        table.add_row(line.arm, line.model, *texts, str(cell.spec.seed), cell.status, cell.reason)
+    said = ", ".join(f"{n} {status}" for status, n in counts.items())
+    return Group(table, Text(f"{len(cells)} cells: {said}" if cells else "No cells."))
+
+
+def humanised(count: float) -> str:
+    """Bytes in decimal units, three significant digits: ``1.23 MB``; ``nothing`` for 0."""
+    if count <= 0:
+        return "nothing"
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+class Shown(Protocol):
+    """Shows that ``doing`` is running, and that ``done`` of ``total`` cells are finished."""
+
+    def __call__(self, doing: str, done: int, total: int) -> None: ...
+
+
+@contextmanager
+def progress(out: Console) -> Iterator[Shown]:
+    """Show what runs where: a bar in a terminal, otherwise a line per message."""
+    if not out.is_terminal:
+        yield lambda doing, done, total: out.print(f"[{done}/{total}] {doing}", markup=False)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=out, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
+
+
+def _table(found: Sequence[Line]) -> Table:
+    settings = _settings([line.spec for line in found])
+    unseen = any(line.spec.unseen for line in found)
+    table = _empty(
+        "arm",
+        "model",
+        *(name for name, _ in settings),
+        "AUROC (95 %)",
+        *(["at unseen hospitals"] if unseen else []),
+        "worst hospital",
+        "bytes out per hospital",
+        "seconds",
+        "guarantee",
+        "what left",
+        right=("bytes out per hospital", "seconds"),
+    )
+    for line in found:
+        table.add_row(
+            line.arm,
+            line.model,
+            *(value(line) for _, value in settings),
+            _figure(line.mean(AUROC), line.interval(AUROC)),
+            *([_figure(line.mean(UNSEEN), line.interval(UNSEEN))] if unseen else []),
+            _worst(line),
+            humanised(line.bytes_out()),
+            f"{line.seconds():.1f}",
+            line.guarantee(),
+            _kinds(line),
+        )
+    return table
+
+
+def _block(line: Line, settings: Sequence[str]) -> Panel:
+    first = line.results[0]
+    body = Table.grid(padding=(0, 2))
+    body.add_column(no_wrap=True)
+    body.add_column()
+    out_of_band = sorted({item for r in line.results for item in r.exposure.out_of_band})
+    left = f"{_kinds(line)} ({humanised(line.bytes_out())} per hospital)" if line.kinds_out() else "nothing"
+    measured = first.privacy.measured
+    figures: list[tuple[str, str]] = [
+        ("AUROC (95 %)", _figure(line.mean(AUROC), line.interval(AUROC))),
+        ("what left the hospital", "; ".join([left, *out_of_band])),
+        ("whom one must trust", first.privacy.trust),
+        ("if parties collude", first.privacy.leaks_if_collude),
+        ("reversible", first.privacy.reversible),
+        ("guarantee", _guarantee(line)),
+        ("measured", "not measured yet" if isinstance(measured, NotMeasured) else _measured(measured)),
+        ("AUROC by hospital", _by_site(line)),
+    ]
+    if line.spec.unseen:
+        figures.insert(1, ("at unseen hospitals", _figure(line.mean(UNSEEN), line.interval(UNSEEN))))
+    for name, text in figures:
+        body.add_row(Text(name, style="bold"), Text(text))
+    return Panel(body, title=Text(", ".join([line.arm, line.model, *settings])), title_align="left")
+
+
+def _settings(specs: Sequence[RunSpec]) -> list[tuple[str, Callable[[Line], str]]]:
+    """Columns for what is not the same everywhere."""
+    every: dict[str, tuple[str, Callable[[Line], str]]] = {
+        "features": ("features", lambda line: line.spec.features),
+        "dp": ("dp", lambda line: f"{line.spec.dp.epsilon:g} {line.spec.dp.noise}" if line.spec.dp else "-"),
+        "unseen": ("unseen", lambda line: line.unseen or "-"),
+        "patients_per_site": ("patients per hospital", lambda line: str(line.spec.patients_per_site or "all")),
+    }
+    chosen = [every[name] for name in vary(specs, *every)]
+    if len({len(spec.sites) for spec in specs}) > 1:
+        chosen.append(("hospitals", lambda line: str(len(line.spec.sites))))
+    return chosen
+
+
+def _troubles(cells: Sequence[Reported]) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for cell in cells:
+        if cell.status in ("failed", "excluded"):
+            line = Line(cell.spec, ())
+            about = f"{line.arm}, {line.model}, seed {cell.spec.seed}"
+            parts.append(
+                Text(f"{cell.status}: {about}: {cell.reason}", style="red" if cell.status == "failed" else "dim")
+            )
+    return parts
+
+
+def _empty(*names: str, right: Sequence[str]) -> Table:
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in ("arm", "model", "status"))
+    return table
+
+
+def _figure(value: float | NotMeasured, interval: Interval | NotMeasured) -> str:
+    if isinstance(value, NotMeasured):
+        return "undefined"
+    ends = "" if isinstance(interval, NotMeasured) else f" ({interval.low:.3f}-{interval.high:.3f})"
+    return f"{value:.3f}{ends}"
+
+
+def _worst(line: Line) -> str:
+    worst = line.worst()
+    return "undefined" if isinstance(worst, NotMeasured) else f"{worst[0]} {worst[1]:.3f}"
+
+
+def _kinds(line: Line) -> str:
+    return ", ".join(kind.replace("_", " ") for kind in line.kinds_out()) or "nothing"
+
+
+def _guarantee(line: Line) -> str:
+    stated = line.results[0].privacy.guarantee
+    if isinstance(stated, NotMeasured):
+        return f"none ({stated.reason})"
+    parts = [f"{line.guarantee()}, delta {stated.delta:g} per {stated.unit}, {stated.mechanism}, {stated.accountant}"]
+    collude = stated.epsilon_if_coordinator_and_site_collude
+    if not isinstance(collude, NotMeasured):
+        parts.append(f"epsilon {collude:.3g} if the coordinator and a hospital collude")
+    if stated.simulated_noise:
+        parts.append("simulation: epsilon is what a deployment would give")
+    return "; ".join(parts)
+
+
+def _measured(measured: object) -> str:
+    if not isinstance(measured, dict):
+        return str(measured)
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in measured.items()
+    )
+
+
+def _by_site(line: Line) -> str:
+    def said(site: str, auroc: float | NotMeasured) -> str:
+        unseen = " (unseen)" if site in line.spec.unseen and not line.left_out else ""
+        return f"{site}{unseen} " + ("undefined" if isinstance(auroc, NotMeasured) else f"{auroc:.3f}")
+
+    return ", ".join(said(site, auroc) for site, auroc in line.site_auroc().items()) or "undefined"

@@ -1,0 +1,359 @@
+"""Finished cells, in MLflow: one SQLite file and a folder of artifacts beside it.
+
+A run of MLflow becomes FINISHED when all its files and figures are there, and only FINISHED runs
+count: whatever dies in the middle leaves a run that is marked KILLED next time, and its cell runs
+again. One process writes at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pettoolkit.errors import BadInput
+from pettoolkit.records import RESULT_VERSION, Json, RunResult, Summary, digest_of, from_json, to_json
+from pettoolkit.tracking import artifacts, names, views
+from pettoolkit.tracking.database import DATABASE, explained, mlflow_client
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LOCK = "pettoolkit.lock"
+CELL, SUMMARY = "cell", "summary"
+_PAGE = 1000
+_METRICS_A_BATCH = 900  # MLflow takes 1000 entities at once, params and tags included
+_TAG_LENGTH = 8000
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell whose result is stored, with what its hash covers in parts."""
+
+    run_id: str
+    name: str
+    config_hash: str
+    spec_hash: str
+    digests: Mapping[str, str]
+    contract_digest: str
+    result_version: int
+    params: Mapping[str, str]
+
+
+class Store:
+    """The record of a folder (``tracking.dir``).
+
+    Parameters
+    ----------
+    directory
+        Holds ``mlflow.db`` and ``artifacts/``. Nothing is created before something is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory).absolute()
+        self._client: MlflowClient | None = None
+        self._finished: dict[str, dict[str, FinishedCell]] = {}
+        self._locked = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client = None
+
+    @property
+    def uri(self) -> str:
+        """MLflow's tracking URI of this folder."""
+        return f"sqlite:///{self.directory / DATABASE}"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one process that writes; what a dead one left unfinished is marked KILLED.
+
+        Raises
+        ------
+        BadInput
+            If another process writes, or the folder can't be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.directory / LOCK
+        lock = FileLock(path)
+        with explained(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise BadInput(
+                    f"{path}: another run is writing to this folder (wait until it has ended, "
+                    "or give this run its own folder with --set tracking.dir=DIR)"
+                ) from None
+        try:
+            self._locked = True
+            self._finished.clear()
+            if (self.directory / DATABASE).exists():
+                self._close_leftovers()
+            yield
+        finally:
+            self._locked = False
+            lock.release()
+
+    def begin(self, experiment: str) -> None:
+        """Create the experiment if it is new, with its note and its saved view."""
+        with explained(self.directory):
+            identifier = self._experiment_id(experiment, create=True)
+            views.decorate(self._open(), str(identifier), experiment)
+
+    def finished(self, experiment: str) -> dict[str, FinishedCell]:
+        """Finished cells by config hash, the newest of each."""
+        if experiment not in self._finished:
+            runs = self._search(experiment, f"tags.`pet.kind` = '{CELL}' and attributes.status = 'FINISHED'")
+            stored = [run for run in runs if (self._folder(run) / artifacts.RESULT).exists()]
+            cells = [_cell(run) for run in stored]
+            self._finished[experiment] = {cell.config_hash: cell for cell in reversed(cells)}
+        return dict(self._finished[experiment])
+
+    def why_stale(self, experiment: str, identity: Mapping[str, Json]) -> str | None:
+        """Why a cell that was finished once is not any more; ``None`` if it never was.
+
+        Parameters
+        ----------
+        identity
+            ``spec_hash``, ``digests`` of the sites' tables and ``contract_digest`` of the cell as it is now.
+        """
+        once = [c for c in self.finished(experiment).values() if c.spec_hash == identity["spec_hash"]]
+        if not once:
+            return None
+        changes = min((_changes(cell, identity) for cell in once), key=len)
+        return "; ".join(changes) or "what a cell's hash covers changed"
+
+    def log_cell(
+        self,
+        experiment: str,
+        result: RunResult,
+        *,
+        predictions: bytes,
+        weights: Mapping[str, npt.NDArray[np.generic]],
+        config_text: str,
+        identity: Mapping[str, Json],
+        files: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """Store one finished cell; an older one of the same hash is replaced.
+
+        Parameters
+        ----------
+        predictions
+            The file of predictions.
+        weights
+            Named arrays of the model or models.
+        config_text
+            The experiment's YAML.
+        identity
+            See :meth:`why_stale`.
+        files
+            Further artifacts by path (figures, reports, a released table).
+
+        Returns
+        -------
+        str
+            MLflow's run id.
+        """
+        contents = artifacts.cell_files(result, predictions, weights, config_text) | dict(files or {})
+        metrics, odd = names.finite(names.metrics_of(result))
+        tags = {
+            "pet.kind": CELL,
+            "pet.experiment": experiment,
+            "pet.config_hash": result.config_hash,
+            "pet.result_version": str(result.result_version),
+            "pet.spec_hash": str(identity["spec_hash"]),
+            "pet.contract_digest": str(identity["contract_digest"]),
+            "pet.digests": _digests_tag(identity["digests"]),
+            **({"pet.not_finite": ", ".join(odd)[:_TAG_LENGTH]} if odd else {}),
+        }
+        run_id = self._log(
+            experiment,
+            names.run_name(result.spec),
+            names.params_of(result.spec),
+            metrics,
+            tags,
+            contents,
+            result.cost.train_seconds,
+            {f"round/{name.removeprefix('round/')}": values for name, values in result.round_metrics.items()},
+        )
+        self._replace(experiment, f"tags.`pet.config_hash` = '{result.config_hash}'", CELL, run_id)
+        return run_id
+
+    def log_summary(self, experiment: str, summary: Summary) -> str:
+        """Store mean and SD over seeds of one variant; its older summary is replaced."""
+        key = names.variant_key(summary.spec)
+        params = names.params_of(summary.spec) | {"seed": ", ".join(map(str, summary.seeds))}
+        metrics, _ = names.finite(names.summary_metrics(summary))
+        tags = {"pet.kind": SUMMARY, "pet.experiment": experiment, "pet.variant": key}
+        contents = {artifacts.SUMMARY: artifacts.as_json(to_json(summary))}
+        run_id = self._log(experiment, names.summary_name(summary.spec), params, metrics, tags, contents, 0.0, {})
+        self._replace(experiment, f"tags.`pet.variant` = '{key}'", SUMMARY, run_id)
+        return run_id
+
+    def load_result(self, run_id: str) -> RunResult:
+        """The stored result of a cell."""
+        return from_json(RunResult, json.loads(self._read(run_id, artifacts.RESULT)))
+
+    def load_predictions(self, run_id: str) -> bytes:
+        """The stored file of predictions of a cell."""
+        return self._read(run_id, artifacts.PREDICTIONS)
+
+    def experiment_id(self, experiment: str) -> str | None:
+        """MLflow's id of an experiment, ``None`` if it has not been run."""
+        return self._experiment_id(experiment, create=False)
+
+    def _read(self, run_id: str, name: str) -> bytes:
+        with explained(self.directory):
+            return (self._folder(self._open().get_run(run_id)) / name).read_bytes()
+
+    def _log(
+        self,
+        experiment: str,
+        name: str,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        contents: Mapping[str, bytes],
+        seconds: float,
+        rounds: Mapping[str, Sequence[float]],
+    ) -> str:
+        """Write a run: files first, then figures, FINISHED last."""
+        if not self._locked:
+            raise RuntimeError("the store is written to under its lock only")
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.utils.time import get_current_time_millis
+
+        with explained(self.directory):
+            client, now = self._open(), get_current_time_millis()
+            run = client.create_run(
+                str(self._experiment_id(experiment, create=True)),
+                start_time=now - int(1000 * seconds),
+                run_name=name,
+                tags={"pet.kind": tags["pet.kind"]},
+            )
+            run_id = str(run.info.run_id)
+            artifacts.write(self._folder(run), contents)
+            points = [Metric(key, value, now, 0) for key, value in metrics.items()]
+            for key, values in rounds.items():
+                good, _ = names.finite({str(step): value for step, value in enumerate(values, start=1)})
+                points += [Metric(key, value, now, int(step)) for step, value in good.items()]
+            client.log_batch(
+                run_id,
+                params=[Param(key, value[:6000]) for key, value in params.items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+            for first in range(0, len(points), _METRICS_A_BATCH):
+                client.log_batch(run_id, metrics=points[first : first + _METRICS_A_BATCH])
+            client.set_terminated(run_id, "FINISHED", end_time=now)
+        self._finished.pop(experiment, None)
+        return run_id
+
+    def _replace(self, experiment: str, which: str, kind: str, keep: str) -> None:
+        """Delete the runs that ``keep`` supersedes, with their files."""
+        for run in self._search(experiment, f"{which} and tags.`pet.kind` = '{kind}'"):
+            if run.info.run_id != keep:
+                self._open().delete_run(run.info.run_id)
+                shutil.rmtree(self._folder(run), ignore_errors=True)
+        self._finished.pop(experiment, None)
+
+    def _close_leftovers(self) -> None:
+        with explained(self.directory):
+            client = self._open()
+            for experiment in client.search_experiments():
+                for run in self._search(experiment.name, "attributes.status = 'RUNNING'"):
+                    if "pet.kind" in run.data.tags:
+                        client.set_terminated(run.info.run_id, "KILLED")
+
+    def _search(self, experiment: str, which: str) -> list[Run]:
+        """Runs of an experiment, newest first."""
+        identifier = self._experiment_id(experiment, create=False)
+        if identifier is None:
+            return []
+        found: list[Run] = []
+        token: str | None = None
+        with explained(self.directory):
+            while True:
+                page = self._open().search_runs(
+                    [identifier], which, max_results=_PAGE, order_by=["attributes.end_time DESC"], page_token=token
+                )
+                found += page
+                token = page.token
+                if not token:
+                    return found
+
+    def _experiment_id(self, experiment: str, *, create: bool) -> str | None:
+        if not create and not (self.directory / DATABASE).exists():
+            return None
+        with explained(self.directory):
+            client = self._open()
+            known = client.get_experiment_by_name(experiment)
+            if known is not None:
+                if known.lifecycle_stage == "deleted" and create:
+                    client.restore_experiment(known.experiment_id)
+                return str(known.experiment_id)
+            if not create:
+                return None
+            location = self.directory / artifacts.FOLDER / artifacts.slug(experiment)
+            return str(client.create_experiment(experiment, artifact_location=location.as_uri()))
+
+    def _open(self) -> MlflowClient:
+        if self._client is None:
+            self._client = mlflow_client(self.directory, self.uri)
+        return self._client
+
+    def _folder(self, run: Run) -> Path:
+        """Folder of a run's artifacts: where MLflow says, or under this folder if it was moved."""
+        told = artifacts.path_of(run.info.artifact_uri)
+        if told.exists() or self.directory in told.parents:
+            return told
+        return self.directory.joinpath(*told.parts[-4:])
+
+
+def _cell(run: Run) -> FinishedCell:
+    tags: dict[str, Any] = run.data.tags
+    return FinishedCell(
+        run_id=run.info.run_id,
+        name=str(run.info.run_name),
+        config_hash=tags["pet.config_hash"],
+        spec_hash=tags["pet.spec_hash"],
+        digests=json.loads(tags["pet.digests"]),
+        contract_digest=tags["pet.contract_digest"],
+        result_version=int(tags["pet.result_version"]),
+        params=run.data.params,
+    )
+
+
+def _digests_tag(digests: Json) -> str:
+    """Digests of the sites' tables, shortened; one for all of them where a tag could not hold so many."""
+    short = {site: str(digest)[:16] for site, digest in digests.items()}
+    text = json.dumps(short, sort_keys=True)
+    return text if len(text) <= _TAG_LENGTH else json.dumps({"*": digest_of(short)[:16]})
+
+
+def _changes(cell: FinishedCell, identity: Mapping[str, Json]) -> list[str]:
+    now: dict[str, str] = json.loads(_digests_tag(identity["digests"]))
+    sites = sorted(set(now) | set(cell.digests))
+    changes = [
+        "a hospital's table changed" if site == "*" else f"table of hospital {site} changed"
+        for site in sites
+        if now.get(site) != cell.digests.get(site)
+    ]
+    if cell.contract_digest != identity["contract_digest"]:
+        changes.append("contract changed")
+    if cell.result_version != RESULT_VERSION:
+        changes.append(f"RESULT_VERSION {cell.result_version} -> {RESULT_VERSION}")
+    return changes
