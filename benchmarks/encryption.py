@@ -4,7 +4,8 @@
 
 Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials (8192, [60, 40, 40, 60],
 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through ``ts.ckks_vector``, cut
-to the slot count. Ours leaves room for flooding. Expansion is against float32; seconds are the median of the repeats.
+to the slot count. Ours leaves room for flooding.
+``records-2048x16`` is one iteration of training on encrypted rows. Expansion is against float32; seconds are the median of the repeats.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pettoolkit.encryption.ckks import Adder, decrypt, encrypt
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import choose
+from pettoolkit.encryption.records import (
+    RecordsPlan,
+    encrypt_rows,
+    encrypt_weights,
+    evaluation_keys,
+    plain_step,
+    refresh,
+)
+from pettoolkit.encryption.records_trainer import RecordsTrainer
 
 CLIP = 1.0
 Row = dict[str, Any]
@@ -167,19 +176,54 @@ def coordinator(values: int, sites: int) -> dict[str, float]:
     scheme = choose(values, CLIP, sites)
     key = SecretKey.create(scheme)
     encrypting, update = timed(lambda: encrypt(key, np.zeros(values)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    process = psutil.Process()
     adder = Adder(scheme.add_context())
-    adding, _ = timed(lambda: [adder.add(update) for _ in range(sites)])
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resident = [process.memory_info().rss]
+    adding = 0.0
+    for _ in range(sites):
+        adding += timed(lambda: adder.add(update))[0]
+        resident.append(process.memory_info().rss)
     total = adder.result()
     decrypting, _ = timed(lambda: decrypt(key, total, sites))
-    unit = 2**20 if sys.platform == "darwin" else 2**10
     return {
         "expansion_up": sum(map(len, update)) / (4 * values),
         "seconds_client": encrypting + decrypting,
         "seconds_server": adding,
-        "rss_mb": (after - before) / unit,
+        "rss_mb": (max(resident) - resident[0]) / 2**20,
     }
+
+
+def records(rows: int, features: int, iterations: int) -> list[Row]:
+    """Training on encrypted rows: seconds of a step at the coordinator and of a refresh at a hospital, bytes, error."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-1, 1, (rows, features)), rng.integers(0, 2, rows)
+    plan = RecordsPlan(rows, features, 2.0, 1)
+    key = SecretKey.create(plan.scheme())
+    public = evaluation_keys(key, plan)
+    trainer = RecordsTrainer(plan.to_bytes(), public)
+    uploads = encrypt_rows(key, plan, x, y, 0)
+    trainer.add_rows(uploads, "all")
+    weights = plain = np.zeros(features)
+    blob = encrypt_weights(key, plan, weights)
+    stepping: list[float] = []
+    refreshing: list[float] = []
+    for _ in range(iterations):
+        seconds, returned = timed(lambda: trainer.step(blob))
+        stepping.append(seconds)
+        seconds, (weights, blob) = timed(lambda: refresh(key, plan, returned, weights))
+        refreshing.append(seconds)
+        plain = plain_step(plan, x, y, plain)
+    found = {
+        "seconds_server": statistics.median(stepping),
+        "seconds_client": statistics.median(refreshing),
+        "seconds": statistics.median(np.add(stepping, refreshing).tolist()),
+        "expansion_up": sum(map(len, uploads.values())) / (4 * x.size),
+        "mb_evaluation_keys": sum(map(len, public)) / 1e6,
+        "mb_weights_up": len(blob) / 1e6,
+        "mb_weights_down": len(returned) / 1e6,
+        "max_error": float(np.abs(weights - plain).max()),
+    }
+    return [row(f"records-{rows}x{features}", "ours", metric, value) for metric, value in found.items()]
 
 
 UNITS = {
@@ -208,6 +252,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = compare(options.values, options.sites, options.repeat)
+    rows += records(2048, 16, iterations=5)
     if options.growth or options.huge:
         rows += growth([10**i for i in range(3, 8 if options.huge else 7)], [2, 5, 20, 50, 100])
     for r in rows:

@@ -96,7 +96,7 @@ def run(
 
     config = load(experiment, sets or ())
     with terminal.progress(terminal.console(stderr=True)) as progress:
-        cells = runner.run(
+        found = runner.run(
             config,
             engine=engine.value if engine else None,
             force=force,
@@ -104,10 +104,10 @@ def run(
             progress=progress,
             config_text=config.text(),
         )
-    _print(config.name, cells, output, terminal.comparison)
+    _print(config.name, found.cells, output, lambda cells: terminal.comparison(cells, found.summaries))
     if output is Format.table:
         _suggest(experiment, config.tracking.dir)
-    if any(cell.status == "failed" for cell in cells):
+    if any(cell.status == "failed" for cell in found.cells):
         raise typer.Exit(SOME_FAILED)
 
 
@@ -121,8 +121,13 @@ def show(experiment: Experiment, sets: Sets = None, output: Output = Format.tabl
     from pettoolkit.report import terminal
 
     config = load(experiment, sets or ())
-    cells = runner.show(config)
-    _print(config.name, cells, output, lambda found: Group(terminal.comparison(found), terminal.blocks(found)))
+    found = runner.show(config)
+    _print(
+        config.name,
+        found.cells,
+        output,
+        lambda cells: Group(terminal.comparison(cells, found.summaries), terminal.blocks(cells, found.summaries)),
+    )
 
 
 @app.command()
@@ -139,7 +144,9 @@ def schema(write: Annotated[bool, typer.Option("--write", help="Write experiment
 @app.command()
 def ui(
     tracking_dir: TrackingDir = Path("mlruns"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on this machine; a free one if not given.")
+    ] = None,
 ) -> None:
     """Start MLflow on this machine and print the link of the page with the comparison."""
     from pettoolkit.tracking.ui import serve

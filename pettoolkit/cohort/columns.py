@@ -17,6 +17,7 @@ from pettoolkit.cohort.yamlmessages import did_you_mean, shown
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Objects = npt.NDArray[np.object_]
+Rows = Sequence[int] | npt.NDArray[np.intp]
 
 LISTED = 20
 """Findings of one kind that are printed one by one; the others are counted."""
@@ -40,7 +41,7 @@ class Findings:
 
     _kinds: dict[str, list[tuple[str, int, list[str]]]] = field(default_factory=dict)
 
-    def add(self, kind: str, column: str, rows: Sequence[int] | npt.NDArray[np.intp], say: Callable[[int], str]) -> None:
+    def add(self, kind: str, column: str, rows: Rows, say: Callable[[int], str]) -> None:
         """Add a finding for each of ``rows``; ``say`` writes the line for one of them."""
         if len(rows):
             lines = [say(int(row)) for row in rows[:LISTED]]
@@ -152,7 +153,8 @@ class Reader:
             values = pc.cast(raw, pa.float64(), safe=False).to_numpy()
             missing = np.isnan(values)
         else:
-            self.findings.add_lines(NOT_NUMBERS, [f"{self.file.header}: {name}: must be numbers (the column is {raw.type})"])
+            line = f"{self.file.header}: {name}: must be numbers (the column is {raw.type})"
+            self.findings.add_lines(NOT_NUMBERS, [line])
             values, missing = np.full(len(raw), np.nan), np.zeros(len(raw), dtype=bool)
         infinite = np.isinf(values)
         self._report(OUT_OF_BOUNDS, name, infinite, "must be a finite number")

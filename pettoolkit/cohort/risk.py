@@ -20,15 +20,15 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 EFFECTS: dict[Effect, float] = {
-    "suspicion": 1.5,
-    "severity": 0.35,
-    "temperature": 1.2,
-    "white_count": 0.7,
-    "shock": 0.6,
+    "suspicion": 1.6,
+    "severity": 0.4,
+    "temperature": 1.4,
+    "white_count": 0.9,
+    "shock": 0.7,
     "respiration": 0.4,
     "pressure": 0.0,
-    "organs": 0.4,
-    "glucose": 0.6,
+    "organs": 0.5,
+    "glucose": 0.7,
     "age": 0.1,
 }
 """Log odds ratio of one standard deviation of each term."""

@@ -105,6 +105,7 @@ def _read_csv(path: Path) -> TableFile:
     names = [name.strip() for name in next(csv.reader([header]))]
     if len(names) == 1 and any(mark in header for mark in ";\t"):
         raise BadInput(f"{path}:1: the columns must be separated by commas (got {header[:60]!r})")
+    texts = dict.fromkeys(names, pa.string())
     wrong: list[Any] = []
 
     def keep(row: Any) -> str:
@@ -119,7 +120,7 @@ def _read_csv(path: Path) -> TableFile:
             io.BytesIO(body.encode()),
             read_options=pc.ReadOptions(use_threads=False, column_names=names, block_size=1 << 24),
             parse_options=pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=keep),
-            convert_options=pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+            convert_options=pc.ConvertOptions(column_types=texts, strings_can_be_null=False),
         )
     except pa.ArrowException as error:
         raise BadInput(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None

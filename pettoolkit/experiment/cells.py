@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pettoolkit.records import RunResult, RunSpec
+from pettoolkit.records import RunResult, RunSpec, Summary
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,21 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class CellReport:
-    """A cell after a run; ``result`` is None where it failed or was excluded, and ``reason`` says why."""
+    """A cell after a run; ``result`` is None where it failed, was excluded or never ran, and ``reason`` says why."""
 
     spec: RunSpec
-    status: Literal["done", "skipped", "failed", "excluded"]
+    status: Literal["done", "skipped", "failed", "excluded", "missing"]
     result: RunResult | None = None
     run_id: str | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells of an experiment in the order of its file, and each variant's seeds put together."""
+
+    cells: tuple[CellReport, ...]
+    summaries: tuple[Summary, ...]
 
 
 class Progress(Protocol):

@@ -7,7 +7,7 @@ disk) loses the cell in flight and nothing else: the same command goes on.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from pettoolkit.cohort.source import Cohort, load_cohort
 from pettoolkit.errors import EngineFailed, PetError
-from pettoolkit.experiment.cells import CellReport, PlannedCell, Progress
+from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.matrix import config_hash, expand
-from pettoolkit.records import RESULT_VERSION, RunResult, RunSpec, digest_of
+from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -48,7 +48,7 @@ class Prepared:
         """What names this cell, for good."""
         return config_hash(spec, self.digests, spec.contract_digest, RESULT_VERSION)
 
-    def identity_of(self, spec: RunSpec) -> dict[str, object]:
+    def identity_of(self, spec: RunSpec) -> dict[str, Json]:
         """What the hash covers, in parts, so that a later plan can say why a cell is stale."""
         bare = replace(spec, contract={}, contract_digest="")
         return {
@@ -99,7 +99,7 @@ def run(
     workers: int | None = None,
     progress: Progress | None = None,
     config_text: str = "",
-) -> list[CellReport]:
+) -> Comparison:
     """Run what is not finished, log it, and renew the summaries.
 
     Parameters
@@ -125,17 +125,19 @@ def run(
             if cell.status == "excluded":
                 reports.append(CellReport(cell.spec, "excluded", reason=cell.reason))
             elif cell.status == "finished" and not force:
-                reports.append(_stored(store, prepared, cell.spec, "skipped"))
+                reports.append(_stored(store, prepared, cell.spec))
             else:
                 todo.append(cell.spec)
         if todo:
             reports += _run_cells(prepared, todo, store, engine or config.engine, workers, progress, config_text)
-        if any(report.status == "done" for report in reports) or force:
-            summarise(store, config.name, reports)
-    return _in_order(prepared, reports)
+        summaries = summaries_of(store, reports)
+        if any(report.status == "done" for report in reports):
+            for summary in summaries:
+                store.log_summary(config.name, summary)
+    return Comparison(_in_order(prepared, reports), tuple(summaries))
 
 
-def show(config: ExperimentConfig) -> list[CellReport]:
+def show(config: ExperimentConfig) -> Comparison:
     """The finished cells of an experiment, without running anything."""
     prepared = prepare(config)
     with _store(config) as store:
@@ -149,21 +151,17 @@ def show(config: ExperimentConfig) -> list[CellReport]:
         ]
 
 
-def summarise(store: Store, experiment: str, reports: Sequence[CellReport]) -> None:
-    """One summary run per variant: mean and SD over its seeds, intervals over patients and seeds together."""
-    from pettoolkit.evaluation.intervals import bootstrap_mean_site_auroc
+def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
+    """One summary per variant: mean and SD over its seeds, intervals over patients and seeds together."""
     from pettoolkit.evaluation.summary import summary_of
+    from pettoolkit.tracking.names import variant_key
 
-    groups: dict[str, list[CellReport]] = {}
-    for report in reports:
+    groups: dict[str, list[tuple[RunResult, bytes]]] = {}
+    for report in sorted(reports, key=lambda r: r.spec.seed):
         if report.result is not None and report.run_id is not None:
-            variant = digest_of(replace(report.spec, seed=0, sites=(), contract={}).wire())
-            groups.setdefault(variant, []).append(report)
-    for members in groups.values():
-        members = sorted(members, key=lambda r: r.spec.seed)
-        predictions = [store.load_predictions(str(r.run_id)) for r in members]
-        results = [r.result for r in members if r.result is not None]
-        store.log_summary(experiment, summary_of(results, predictions, bootstrap_mean_site_auroc))
+            pair = (report.result, store.load_predictions(report.run_id))
+            groups.setdefault(variant_key(report.spec), []).append(pair)
+    return [summary_of([r for r, _ in pairs], [p for _, p in pairs]) for pairs in groups.values()]
 
 
 def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
@@ -176,14 +174,13 @@ def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
             planned.append(PlannedCell(spec, "finished"))
         else:
             why = store.why_stale(prepared.config.name, prepared.identity_of(spec))
-            planned.append(PlannedCell(spec, "stale" if why else "to run", why))
+            planned.append(PlannedCell(spec, "stale" if why else "to run", why or ""))
     return planned
 
 
-def _stored(store: Store, prepared: Prepared, spec: RunSpec, status: str) -> CellReport:
+def _stored(store: Store, prepared: Prepared, spec: RunSpec) -> CellReport:
     found = store.finished(prepared.config.name)[prepared.hash_of(spec)]
-    result: RunResult = store.load_result(found.run_id)
-    return CellReport(spec, "skipped" if status == "skipped" else "done", result, found.run_id)
+    return CellReport(spec, "skipped", store.load_result(found.run_id), found.run_id)
 
 
 def _run_cells(
@@ -239,28 +236,18 @@ def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: E
     hospitals already knew.
     """
     from pettoolkit.hospital.site import Site
-    from pettoolkit.hospital.store import FileStore, MemoryStore
+    from pettoolkit.hospital.store import FileStore, MemoryStore, Store
 
     key = _shared_key(todo)
-    folder: Callable[[str], MemoryStore | FileStore]
-    if engine == "inline":
-        folder = _memory
-    else:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-")))
+    root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))
 
-        def folder(name: str) -> FileStore:
-            return FileStore(root / digest_of(name)[:16])
+    def own_store(name: str) -> Store:
+        return MemoryStore() if root is None else FileStore(Path(root) / digest_of(name)[:16])
 
     return {
-        name: Site(name, hospital.rows, prepared.cohort.contract, store=folder(name), secret_key=key)
+        name: Site(name, hospital.rows, prepared.cohort.contract, store=own_store(name), secret_key=key)
         for name, hospital in prepared.cohort.hospitals.items()
     }
-
-
-def _memory(_: str) -> object:
-    from pettoolkit.hospital.store import MemoryStore
-
-    return MemoryStore()
 
 
 def _shared_key(todo: Sequence[RunSpec]) -> bytes | None:
@@ -277,9 +264,9 @@ def _shared_key(todo: Sequence[RunSpec]) -> bytes | None:
     return SecretKey.create(replace(largest, tau=sum(scheme.tau for scheme in schemes))).to_bytes()
 
 
-def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> list[CellReport]:
+def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> tuple[CellReport, ...]:
     order: Mapping[str, int] = {prepared.hash_of(spec): i for i, (spec, _) in enumerate(prepared.cells)}
-    return sorted(reports, key=lambda report: order[prepared.hash_of(report.spec)])
+    return tuple(sorted(reports, key=lambda report: order[prepared.hash_of(report.spec)]))
 
 
 def _title(spec: RunSpec) -> str:

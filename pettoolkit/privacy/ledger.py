@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pettoolkit.errors import Refused
 from pettoolkit.privacy.accounting import ADD_REMOVE, REPLACE_ONE, accountant_of, compose
+from pettoolkit.privacy.durable import DurableFile
 from pettoolkit.privacy.events import SUBSAMPLED, Event, Identity, Mechanism, merged
 from pettoolkit.records import Json, from_json, to_json
 
@@ -60,19 +59,21 @@ class Account:
 
     def expect(self, mechanism: Mechanism) -> None:
         """Check a whole planned run at once, so that its steps need not be composed one by one."""
-        if not self.spent and self._fits(mechanism):
-            self._room = {mechanism.times(1): mechanism.steps}
+        done = sum(m.steps for m in self.spent)
+        only_this = all(m.times(1) == mechanism.times(1) for m in self.spent)
+        if only_this and compose([mechanism], self.budget.delta) <= self._limit:
+            self._room = {mechanism.times(1): mechanism.steps - done}
 
     def admits(self, mechanism: Mechanism) -> bool:
         """Whether the mechanism, with all its steps, still fits; changes nothing."""
         if self._room.get(mechanism.times(1), 0) >= mechanism.steps:
             return True
-        if not any(m.kind == SUBSAMPLED for m in (*self.spent, mechanism)):
-            return self._fits(mechanism)
-        if math.isinf(self.budget.epsilon) or not self._fits(mechanism):
-            return math.isinf(self.budget.epsilon)
-        self._room = {mechanism.times(1): self._largest(mechanism)}
-        return True
+        if math.isinf(self.budget.epsilon):
+            return True
+        fits = self._fits(mechanism)
+        if fits and any(m.kind == SUBSAMPLED for m in (*self.spent, mechanism)):
+            self._room = {mechanism.times(1): self._largest(mechanism)}
+        return fits
 
     def add(self, mechanism: Mechanism) -> None:
         """Count what was spent."""
@@ -80,8 +81,12 @@ class Account:
         self._room = {mechanism.times(1): left} if left > 0 else {}
         self.spent = merged((*self.spent, mechanism))
 
+    @property
+    def _limit(self) -> float:
+        return self.budget.epsilon * (1 + ROUNDING)
+
     def _fits(self, mechanism: Mechanism) -> bool:
-        return compose((*self.spent, mechanism), self.budget.delta) <= self.budget.epsilon * (1 + ROUNDING)
+        return compose((*self.spent, mechanism), self.budget.delta) <= self._limit
 
     def _largest(self, mechanism: Mechanism) -> int:
         fits = mechanism.steps
@@ -167,10 +172,8 @@ class Ledger:
         self.site, self.run, self.budget = site, run, budget
         self._events: list[Event] = []
         self._answers: dict[tuple[str, int], bytes] = {}
-        self._account = Account(budget)
-        self._lifetime = lifetime
-        if plan is not None:
-            self._account.expect(plan)
+        self._plan, self._lifetime = plan, lifetime
+        self._account = self._new_account()
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -225,7 +228,7 @@ class Ledger:
             return made
 
     def summary(self) -> dict[str, Json]:
-        """What may be shown of the ledger outside: spent and budget, no inputs and no answers."""
+        """Sum up what may be shown outside: spent and budget, no inputs and no answers."""
         return {
             "site": self.site,
             "run": self.run,
@@ -274,7 +277,13 @@ class Ledger:
             (e.identity.slot, e.attempt): base64.b64decode(a)
             for e, a in zip(self._events, state["answers"], strict=True)
         }
-        self._account = Account(self.budget, [e.mechanism for e in self._events])
+        self._account = self._new_account()
+
+    def _new_account(self) -> Account:
+        account = Account(self.budget, [e.mechanism for e in self._events])
+        if self._plan is not None:
+            account.expect(self._plan)
+        return account
 
     def _too_expensive(self, identity: Identity, mechanism: Mechanism, again: bool) -> str:
         spent, would = self.epsilon(), compose((*self._account.spent, mechanism), self.budget.delta)
@@ -305,15 +314,15 @@ class FileLedger(Ledger):
         lifetime: Lifetime | None = None,
     ) -> None:
         super().__init__(site, run, budget, plan, lifetime)
-        self._file = _DurableFile(path)
+        self._file = DurableFile(path)
         with self._transaction():
             pass  # reads what is there, and refuses another budget right away
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._file.locked() as state:
-            if state is not None:
-                self._load(state)
+            # what is not on the disk was never answered, whatever this process remembers of it
+            self._load(Ledger(self.site, self.run, self.budget).state_dict() if state is None else state)
             yield
 
     def _commit(self) -> None:
@@ -325,62 +334,20 @@ class FileLifetime(Lifetime):
 
     def __init__(self, path: Path, budget: Budget) -> None:
         super().__init__(budget)
-        self._file = _DurableFile(path)
+        self._file = DurableFile(path)
         with self._transaction():
             pass
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._file.locked() as state:
-            if state is not None and state["events"].keys() != self._events.keys():
-                self._load(state)
+            on_disk = Lifetime(self.budget).state_dict() if state is None else state
+            if on_disk["events"].keys() != self._events.keys():
+                self._load(on_disk)
             yield
 
     def _commit(self) -> None:
         self._file.write(self.state_dict())
-
-
-class _DurableFile:
-    """One JSON file, replaced as a whole: after a crash it is the old one or the new one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[dict[str, Json] | None]:
-        """Hold the file against other processes; gives what is in it, or None if there is none yet."""
-        from filelock import FileLock
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
-            yield self._read()
-
-    def write(self, state: dict[str, Json]) -> None:
-        """Write and flush to the disk, folder entry included, before this returns."""
-        partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _read(self) -> dict[str, Json] | None:
-        if not self.path.exists():
-            return None
-        try:
-            state = json.loads(self.path.read_text(encoding="utf-8"))
-            _check_version(state, "ledger")
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused(
-                f"{self.path}: this privacy ledger can't be read; restore it from a backup "
-                "(without it nobody knows what was spent, so nothing more is answered)"
-            ) from error
-        return dict(state)
 
 
 def _check_version(state: dict[str, Json], what: str) -> None:

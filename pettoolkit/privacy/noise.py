@@ -1,6 +1,6 @@
 """Gaussian noise: from a seed in simulations, from the system's entropy in deployments.
 
-A simulated stream is named by (seed, site, noise mode, purpose, round, attempt) and by nothing else. So
+A simulated stream is named by (seed, site, noise mode, purpose, round, attempt, step) and by nothing else. So
 streams differ between hospitals, rounds and seeds, while two arms with the same seed and noise mode draw
 the same noise and can be compared number by number. ``attempt`` counts how often a ledger has charged
 that round before: without it two answers to different inputs would carry the same noise, and their
@@ -39,6 +39,7 @@ class Draw:
     purpose: str
     round: int = 0
     attempt: int = 0
+    step: int = 0
 
 
 class NoiseSource(Protocol):
@@ -82,7 +83,7 @@ class SeededNoise:
         return self._stream(draw, "generator")
 
     def _stream(self, draw: Draw, use: str) -> np.random.Generator:
-        name = json.dumps([self.seed, self.site, self.mode, draw.purpose, draw.round, draw.attempt, use])
+        name = json.dumps([self.seed, self.site, self.mode, draw.purpose, draw.round, draw.attempt, draw.step, use])
         key = hashlib.sha256(name.encode()).digest()[:16]
         return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 

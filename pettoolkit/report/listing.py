@@ -33,20 +33,20 @@ def variant(spec: RunSpec) -> str:
 
 
 def params(spec: RunSpec) -> dict[str, Json]:
-    """Parameters by name; without DP ``epsilon`` is the text ``inf``, which JSON has no number for."""
+    """Parameters by name, as in MLflow; without DP ``epsilon`` is the text ``inf``, for which JSON has no number."""
     return {
         "arm": spec.arm,
         "variant": variant(spec),
-        "dp": spec.dp is not None,
+        "dp": spec.dp.target if spec.dp else "none",
         "epsilon": spec.dp.epsilon if spec.dp else "inf",
         "noise": spec.dp.noise if spec.dp else "-",
         "model": model(spec),
         "seed": spec.seed,
         "features": spec.features,
         "sites": list(spec.sites),
+        "patients_per_site": spec.patients_per_site,
         "unseen": list(spec.unseen),
         "rounds": spec.options.get("rounds"),
-        "patients_per_site": spec.patients_per_site,
     }
 
 

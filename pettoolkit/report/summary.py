@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pettoolkit.records import Guarantee, Interval, NotMeasured, RunResult, RunSpec, digest_of, to_json
+from pettoolkit.records import Guarantee, Interval, NotMeasured, RunResult, RunSpec, Summary, digest_of, to_json
 from pettoolkit.report.listing import Reported, model, variant
 
 
@@ -14,13 +14,15 @@ from pettoolkit.report.listing import Reported, model, variant
 class Line:
     """Finished cells that are one line: the same but for the seed (and the hospital left out, if each one is in turn).
 
-    Means are plain means over the cells; so are both ends of intervals, which therefore speak of one
-    seed's test patients.
+    Means are plain means over the cells; intervals are those of the summary, over patients and seeds
+    together (where several hospitals are left out in turn: the mean of both ends).
     """
 
     spec: RunSpec
     """Of the first cell."""
     results: tuple[RunResult, ...]
+    summaries: tuple[Summary, ...] = ()
+    """The seeds put together, one per hospital left out in turn (else one)."""
     left_out: tuple[str, ...] = ()
     """The hospitals that are left out in turn."""
 
@@ -45,8 +47,9 @@ class Line:
         return statistics.fmean(found) if found else NotMeasured(f"no cell has {metric}")
 
     def interval(self, metric: str) -> Interval | NotMeasured:
-        """Mean of both ends of a metric's interval."""
-        found = [r.intervals[metric] for r in self.results if metric in r.intervals]
+        """The metric's interval over patients and seeds."""
+        given = self.summaries or self.results
+        found = [r.intervals[metric] for r in given if metric in r.intervals]
         if not found:
             return NotMeasured(f"no cell has an interval of {metric}")
         return Interval(statistics.fmean(i.low for i in found), statistics.fmean(i.high for i in found))
@@ -89,7 +92,7 @@ class Line:
         return f"epsilon {max(epsilons):.3g}" if len(epsilons) == len(found) else "none"
 
 
-def lines(cells: Iterable[Reported]) -> list[Line]:
+def lines(cells: Iterable[Reported], summaries: Iterable[Summary] = ()) -> list[Line]:
     """Group the cells that have a result, in the order in which they come."""
     found = [r for cell in cells if (r := getattr(cell, "result", None)) is not None]
     turns = {r.spec.unseen for r in found}
@@ -97,7 +100,10 @@ def lines(cells: Iterable[Reported]) -> list[Line]:
     groups: dict[str, list[RunResult]] = {}
     for result in found:
         groups.setdefault(_identity(result.spec, in_turn), []).append(result)
-    return [_line(results, in_turn) for results in groups.values()]
+    together: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        together.setdefault(_identity(summary.spec, in_turn), []).append(summary)
+    return [_line(results, tuple(together.get(key, ())), in_turn) for key, results in groups.items()]
 
 
 def vary(specs: Sequence[RunSpec], *fields: str) -> tuple[str, ...]:
@@ -105,9 +111,9 @@ def vary(specs: Sequence[RunSpec], *fields: str) -> tuple[str, ...]:
     return tuple(f for f in fields if len({digest_of(to_json(getattr(spec, f))) for spec in specs}) > 1)
 
 
-def _line(results: Sequence[RunResult], in_turn: bool) -> Line:
+def _line(results: Sequence[RunResult], summaries: tuple[Summary, ...], in_turn: bool) -> Line:
     left_out = tuple(sorted({site for r in results for site in r.spec.unseen})) if in_turn else ()
-    return Line(results[0].spec, tuple(results), left_out)
+    return Line(results[0].spec, tuple(results), summaries, left_out)
 
 
 def _identity(spec: RunSpec, in_turn: bool) -> str:

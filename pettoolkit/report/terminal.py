@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pettoolkit.records import Interval, NotMeasured, RunSpec
+from pettoolkit.records import Interval, NotMeasured, RunSpec, Summary
 from pettoolkit.report.listing import Reported
 from pettoolkit.report.summary import Line, lines, vary
 
@@ -24,23 +24,25 @@ UNSEEN = "robustness/auroc_unseen_site"
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, or :data:`PIPE_WIDTH` where there is none."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+    found = Console(stderr=stderr, highlight=False, markup=False)
+    if not found.is_terminal:
+        found.width = PIPE_WIDTH
+    return found
 
 
-def comparison(cells: Sequence[Reported]) -> RenderableType:
+def comparison(cells: Sequence[Reported], summaries: Sequence[Summary] = ()) -> RenderableType:
     """Table of the finished cells, one line per arm, variant, model and setting, with what went wrong below it."""
-    found = lines(cells)
+    found = lines(cells, summaries)
     parts: list[RenderableType] = [_table(found)] if found else [Text("No cell is finished yet.")]
     if any(len(line.results) > 1 for line in found):
-        parts.append(Text("Means over seeds (and over hospitals left out in turn); intervals: mean of both ends."))
+        parts.append(Text("Means over seeds (and over hospitals left out in turn); worst hospital: of these means."))
     parts += _troubles(cells)
     return Group(*parts)
 
 
-def blocks(cells: Sequence[Reported]) -> RenderableType:
+def blocks(cells: Sequence[Reported], summaries: Sequence[Summary] = ()) -> RenderableType:
     """One block per arm: what left the hospital, whom one must trust, guarantee, measured, AUROC by hospital."""
-    found = lines(cells)
+    found = lines(cells, summaries)
     settings = _settings([line.spec for line in found])
     return Group(*(_block(line, [f"{name} {value(line)}" for name, value in settings]) for line in found))
 
@@ -56,7 +58,7 @@ def plan(cells: Sequence[Reported]) -> RenderableType:
         texts = [value(line) for _, value in settings]
         table.add_row(line.arm, line.model, *texts, str(cell.spec.seed), cell.status, cell.reason)
     said = ", ".join(f"{n} {status}" for status, n in counts.items())
-    return Group(table, Text(f"{len(cells)} cells: {said}" if cells else "No cells."))
+    return Group(table, Text(f"{_cells(len(cells))}: {said}"))
 
 
 def humanised(count: float) -> str:
@@ -73,14 +75,15 @@ def humanised(count: float) -> str:
 class Shown(Protocol):
     """Shows that ``doing`` is running, and that ``done`` of ``total`` cells are finished."""
 
-    def __call__(self, doing: str, done: int, total: int) -> None: ...
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        """Show it."""
 
 
 @contextmanager
 def progress(out: Console) -> Iterator[Shown]:
     """Show what runs where: a bar in a terminal, otherwise a line per message."""
     if not out.is_terminal:
-        yield lambda doing, done, total: out.print(f"[{done}/{total}] {doing}", markup=False)
+        yield lambda doing, done, total: out.print(f"[{done}/{total}] {doing}")
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -162,15 +165,21 @@ def _settings(specs: Sequence[RunSpec]) -> list[tuple[str, Callable[[Line], str]
 
 
 def _troubles(cells: Sequence[Reported]) -> list[RenderableType]:
-    parts: list[RenderableType] = []
+    """What is not in the table and why, each reason once."""
+    counts: dict[tuple[str, str, str], int] = {}
     for cell in cells:
         if cell.status in ("failed", "excluded"):
             line = Line(cell.spec, ())
-            about = f"{line.arm}, {line.model}, seed {cell.spec.seed}"
-            parts.append(
-                Text(f"{cell.status}: {about}: {cell.reason}", style="red" if cell.status == "failed" else "dim")
-            )
-    return parts
+            key = (cell.status, f"{line.arm}, {line.model}", cell.reason)
+            counts[key] = counts.get(key, 0) + 1
+    return [
+        Text(f"{status}: {about} ({_cells(n)}): {reason}", style="red" if status == "failed" else "dim")
+        for (status, about, reason), n in counts.items()
+    ]
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def _empty(*names: str, right: Sequence[str]) -> Table:

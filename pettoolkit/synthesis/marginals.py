@@ -56,8 +56,8 @@ CLASS_SHARE = 0.02
 DP_BINS = 16
 """Bins of the reference class under DP."""
 
-GROUPS = 4
-"""Groups of cells, besides "missing", in which the rarer classes are counted under DP."""
+MIN_GROUPS = 4
+"""Fewest groups of cells, besides "missing", in which the rarer classes are counted under DP."""
 
 SHRINKAGE = 0.5
 """Share of the noise's expected energy that is taken off a rare class's difference from the reference class."""
@@ -189,9 +189,9 @@ class Marginals:
             base = on_simplex(answer, max(sizes[reference], 1.0))
             base /= base.sum()
             shapes[reference].append(base)
-            groups = group_cells(cells, base)
-            n_groups = int(groups.max()) + 1
             for y in others:
+                groups = group_cells(cells, base, group_count(sizes[y], event.sigma))
+                n_groups = int(groups.max()) + 1
                 counted = Query(event, histogram(groups[codes[label == y, j]], n_groups)).answer(dp.noise)
                 shapes[y].append(shape_of(counted, groups, base, float(sizes[y]), event.sigma))
         self._trees = {y: independent(marginals) for y, marginals in shapes.items()}
@@ -213,18 +213,27 @@ def on_simplex(values: Floats, total: float) -> Floats:
     return np.asarray(np.maximum(values - excess[last] / (last + 1), 0.0))
 
 
-def group_cells(cells: Cells, base: Floats) -> Ints:
-    """Put cells into groups with about equal shares of the (noisy) reference class.
+def group_count(size: float, sigma: float) -> int:
+    """Choose into how many groups a class of (noisy) ``size`` is counted: more, the clearer it stands above the noise.
+
+    With g groups a group holds size / g patients, so that noise is about g sigma / size of it; the square root
+    keeps that below 1 / g.
+    """
+    return max(MIN_GROUPS, int(math.sqrt(size / sigma)))
+
+
+def group_cells(cells: Cells, base: Floats, count: int) -> Ints:
+    """Put cells into at most ``count`` groups with about equal shares of the (noisy) reference class.
 
     Levels and "missing" stay alone. Returns each cell's group, numbered from 0 without gaps.
     """
-    if not cells.ordered or cells.bins <= GROUPS:
+    if not cells.ordered or cells.bins <= count:
         return np.arange(len(cells), dtype=np.int64)
     present = base[: cells.bins]
     if present.sum() <= 0:
         present = np.ones(cells.bins)
     middle = (np.cumsum(present) - present / 2) / present.sum()
-    group = np.minimum((middle * GROUPS).astype(np.int64), GROUPS - 1)
+    group = np.minimum((middle * count).astype(np.int64), count - 1)
     group = np.unique(group, return_inverse=True)[1].astype(np.int64)
     return np.append(group, group.max() + 1) if cells.can_miss else group
 

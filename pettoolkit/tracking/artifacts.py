@@ -39,7 +39,7 @@ def cell_files(
 
 
 def what_left(exposure: Exposure) -> bytes:
-    """The meter's readings as CSV; what travelled outside the wire has no bytes."""
+    """Write the meter's readings as CSV; what travelled outside the wire has no bytes."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["site", "direction", "kind", "purpose", "messages", "bytes"])

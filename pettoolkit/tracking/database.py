@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,13 +66,11 @@ def explained(directory: Path) -> Iterator[None]:
     BadInput
         Naming the folder and what to do.
     """
-    from sqlite3 import Error as SqliteError
-
     try:
         yield
     except OSError as error:
         raise BadInput(f"{error.filename or directory}: {_disk(error)}") from error
-    except (SqliteError, *_mlflow_errors()) as error:
+    except database_errors() as error:
         for text, line in _TEXTS.items():
             if text in str(error):
                 raise BadInput(f"{directory / DATABASE}: {line}") from error
@@ -83,11 +83,9 @@ def _disk(error: OSError) -> str:
     return f"{(error.strerror or str(error)).lower()} (check the path and its permissions, {_ELSEWHERE})"
 
 
-def _mlflow_errors() -> tuple[type[Exception], ...]:
-    """Error types of MLflow and its database layer, once they are loaded: nothing else can have raised them."""
-    import sys
-
-    found: list[type[Exception]] = []
+def database_errors() -> tuple[type[Exception], ...]:
+    """Error types of SQLite, MLflow and the layer between, as far as they are loaded: others can't have been raised."""
+    found: list[type[Exception]] = [sqlite3.Error]
     for module, name in (("mlflow.exceptions", "MlflowException"), ("sqlalchemy.exc", "SQLAlchemyError")):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

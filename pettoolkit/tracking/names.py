@@ -16,7 +16,7 @@ SMALL = 0.01
 
 
 def params_of(spec: RunSpec) -> dict[str, str]:
-    """The cell's params; ``-`` where there is none, ``epsilon`` is ``inf`` without differential privacy."""
+    """Params of a cell; ``-`` where there is none, ``epsilon`` is ``inf`` without differential privacy."""
     return {
         "arm": spec.arm,
         "variant": variant_name(spec),
@@ -103,7 +103,7 @@ def summary_metrics(summary: Summary) -> dict[str, float]:
 
 
 def finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Rounded figures that are numbers, and the names of those that are not (a diverged loss)."""
+    """Round the figures that are numbers, and name those that are not (a diverged loss)."""
     good = {name: rounded(value) for name, value in metrics.items() if math.isfinite(value)}
     return good, tuple(name for name in metrics if name not in good)
 

@@ -205,11 +205,11 @@ class Store:
         return run_id
 
     def load_result(self, run_id: str) -> RunResult:
-        """The stored result of a cell."""
+        """Read the stored result of a cell."""
         return from_json(RunResult, json.loads(self._read(run_id, artifacts.RESULT)))
 
     def load_predictions(self, run_id: str) -> bytes:
-        """The stored file of predictions of a cell."""
+        """Read the stored file of predictions of a cell."""
         return self._read(run_id, artifacts.PREDICTIONS)
 
     def experiment_id(self, experiment: str) -> str | None:
@@ -279,7 +279,7 @@ class Store:
                         client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, experiment: str, which: str) -> list[Run]:
-        """Runs of an experiment, newest first."""
+        """Find runs of an experiment, newest first."""
         identifier = self._experiment_id(experiment, create=False)
         if identifier is None:
             return []

@@ -1,0 +1,51 @@
+# Everything a person needs: `make demo` and `make test` do all the set-up themselves.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+STAMP := $(VENV)/stamp-$(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
+export FLWR_TELEMETRY_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help install demo test test-slow lint look bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+
+install: $(STAMP)  ## make .venv and install (what demo and test do first)
+
+$(STAMP):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "pettoolkit needs Python 3.11 (found: $$("$(PYTHON)" --version 2>&1 || echo none)); install it, or name it: make demo PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "installing into $(VENV) (a few minutes, once)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@rm -f $(VENV)/stamp-* && touch $@
+
+demo: $(STAMP)  ## five simulated hospitals, five technologies, one table
+	@$(BIN)/pettoolkit run experiments/quickstart.yaml
+
+test: $(STAMP)  ## the tests, under 10 minutes
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## deployment, clusters, labs and kill -9, under 35 minutes
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)  ## ruff, mypy strict, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy pettoolkit
+	@$(BIN)/lint-imports --no-cache
+
+look: $(STAMP)  ## screenshots of the MLflow page into look/ (needs Chromium)
+	@$(BIN)/python docs/look.py
+
+bench: $(STAMP)  ## all benchmarks, as tables
+	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+clean:  ## remove .venv and caches, keep results
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .pytest_cache

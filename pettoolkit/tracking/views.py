@@ -1,0 +1,133 @@
+"""What a person meets in MLflow: the experiment's note and the saved view "Compare PETs".
+
+MLflow's default table shows no metric. A saved view is an experiment tag whose form MLflow does not
+document; it is written for the 3.17 series (read from that version's user interface: an envelope with
+``name, createdAt, updatedAt, state``, the state being JSON in a string). Elsewhere it is left out, and
+links open the plain table.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pettoolkit.records import Json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VIEW_ID = "compare-pets"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
+VIEW_NAME = "Compare PETs"
+WRITTEN_FOR = "3.17."
+RUN_NAME = "attributes.`Run Name`"
+
+PARAMS = ("arm", "variant", "model", "epsilon", "noise", "unseen")
+METRICS = (
+    "utility/auroc",
+    "utility/auroc_low",
+    "utility/auroc_high",
+    "robustness/auroc_worst_site",
+    "robustness/auroc_unseen_site",
+    "privacy/epsilon",
+    "risk/membership_auc",
+    "cost/bytes_out_per_site",
+    "cost/train_seconds",
+)
+CHARTS = {
+    "utility": ("utility/auroc", "utility/auprc", "utility/calibration_slope"),
+    "robustness": ("robustness/auroc_worst_site", "robustness/auroc_site_sd", "robustness/auroc_unseen_site"),
+    "risk": ("risk/membership_auc", "risk/insider_max"),
+    "cost": ("cost/bytes_out_per_site", "cost/train_seconds", "cost/cpu_seconds"),
+}
+
+NOTE = """\
+**How to read this page.** One row is one technology (*arm*), trained and tested on the same patients as every other.
+
+- Rows tagged `pet.kind = summary` hold the mean over seeds; `pet.kind = cell` is one training run with one seed.
+  The saved view *Compare PETs* shows the summaries.
+- `utility/auroc` is the unweighted mean of the AUROC within each hospital, with a 95 % interval (`_low`, `_high`) over
+  patients. Rows whose intervals overlap may still differ: all rows share their patients, so read paired differences.
+- `robustness/auroc_worst_site` is the hospital that is served worst. `cost/bytes_out_per_site` is what left a hospital.
+- `privacy/epsilon` is a guarantee and is empty where there is none (`epsilon = inf`). It is not a measured risk;
+  `risk/*` is what attacks achieved. Whom one must trust stands in each run's `result.json`.
+- A missing figure was not measured or does not exist (one class at a hospital): it is never 0.
+- `what_left.csv` in a run's artifacts lists every message that left or entered a hospital.
+"""
+
+
+def decorate(client: MlflowClient, experiment_id: str, experiment: str) -> None:
+    """Write note, kind and saved view of an experiment; what a person has changed since is kept."""
+    tags = client.get_experiment(experiment_id).tags
+    wanted = {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": NOTE,
+        "pet.experiment": experiment,
+    }
+    if view_is_known():
+        wanted[VIEW_TAG] = envelope(VIEW_NAME, view_state())
+    for key, value in wanted.items():
+        if key not in tags:
+            client.set_experiment_tag(experiment_id, key, value)
+
+
+def view_is_known() -> bool:
+    """Whether the installed MLflow is one whose saved views have the form written here."""
+    import mlflow
+
+    return str(mlflow.__version__).startswith(WRITTEN_FOR)
+
+
+def view_state() -> dict[str, Json]:
+    """Columns, order, filter and charts of the view, by the names that the user interface gives them."""
+    params = [f"params.`{name}`" for name in PARAMS]
+    metrics = [f"metrics.`{name}`" for name in METRICS]
+    return {
+        "searchFilter": "tags.`pet.kind` = 'summary'",
+        "orderByKey": "metrics.`utility/auroc`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": params + metrics,
+        "columnOrder": [RUN_NAME, *params, *metrics, "duration"],
+        "columnWidths": {RUN_NAME: 260, **dict.fromkeys(params, 130), **dict.fromkeys(metrics, 180)},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "hideEmptyCharts": True,
+        "isAccordionReordered": False,
+        "compareRunSections": [_section(name) for name in CHARTS],
+        "compareRunCharts": [_bar(section, metric) for section, metrics in CHARTS.items() for metric in metrics],
+    }
+
+
+def envelope(name: str, state: Json) -> str:
+    """Write a saved view as MLflow stores it; times are milliseconds."""
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})
+
+
+def _section(name: str) -> dict[str, Any]:
+    return {
+        "uuid": f"pet-{name}",
+        "name": name,
+        "display": True,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": True,
+    }
+
+
+def _bar(section: str, metric: str) -> dict[str, Any]:
+    return {
+        "uuid": f"pet-{metric}",
+        "type": "BAR",
+        "metricKey": metric,
+        "displayName": metric.split("/", 1)[1],
+        "metricSectionId": f"pet-{section}",
+        "runsCountToCompare": 20,
+        "deleted": False,
+        "isGenerated": True,
+    }

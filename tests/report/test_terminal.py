@@ -1,0 +1,129 @@
+"""What is printed."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console, RenderableType
+
+from pettoolkit.experiment.cells import CellReport, PlannedCell
+from pettoolkit.records import ModelSpec, NotMeasured
+from pettoolkit.report import listing, terminal
+from tests.report.cells import done, private, spec
+
+
+def printed(what: RenderableType) -> str:
+    out = io.StringIO()
+    Console(file=out, width=terminal.PIPE_WIDTH, markup=False).print(what)
+    return out.getvalue()
+
+
+def row(text: str, start: str) -> str:
+    (found,) = [" ".join(line.split()) for line in text.splitlines() if line.startswith(start)]
+    return found
+
+
+def test_a_line_of_the_comparison() -> None:
+    cells = [done(spec(), {"a": 0.7, "b": 0.6}, sent=12345, seconds=2.34)]
+    text = printed(terminal.comparison(cells))
+    assert row(text, "federated") == "federated fedavg logistic 0.650 (0.600-0.700) b 0.600 12.3 kB 2.3 none update"
+    assert "unseen" not in text
+
+
+def test_what_varies_gets_a_column() -> None:
+    cells = [done(spec(features=features), {"a": 0.7}) for features in ("compact", "full")]
+    text = printed(terminal.comparison(cells))
+    assert row(text, "arm").startswith("arm model features AUROC")
+    assert "patients per hospital" not in text
+
+
+def test_unseen_hospitals_get_a_column() -> None:
+    text = printed(terminal.comparison([done(spec(unseen=("c",)), {"a": 0.7, "b": 0.7, "c": 0.55})]))
+    assert "at unseen hospitals" in text
+    assert "0.550 (0.500-0.600)" in text
+
+
+def test_nothing_undefined_is_shown_as_a_number() -> None:
+    undefined = NotMeasured("undefined: one class at this site")
+    text = row(printed(terminal.comparison([done(spec(arm="local"), {"a": undefined, "b": undefined})])), "local")
+    assert text == "local logistic undefined undefined nothing 1.0 none nothing"
+
+
+def test_what_went_wrong_stands_below_each_reason_once() -> None:
+    failed = [CellReport(spec(seed=seed), "failed", reason="hospital a: no answer [/red]") for seed in (0, 1)]
+    out = CellReport(spec("synthetic"), "excluded", reason="no differential privacy")
+    text = printed(terminal.comparison([*failed, out]))
+    assert "No cell is finished yet." in text
+    assert "failed: federated fedavg, logistic (2 cells): hospital a: no answer [/red]" in text
+    assert "excluded: synthetic marginals, logistic (1 cell): no differential privacy" in text
+
+
+def test_a_block_says_the_three_columns_apart() -> None:
+    text = printed(terminal.blocks([done(spec(), {"a": 0.7, "b": 0.6}, sent=1000, privacy=private(3.0))]))
+    assert "federated fedavg, logistic" in text
+    for words in (
+        "update (1 kB per hospital)",
+        "whom one must trust",
+        "nobody",
+        "epsilon 3, delta 1e-05 per patient",
+        "epsilon 6 if the coordinator and a hospital collude",
+        "not measured yet",
+        "a 0.700, b 0.600",
+    ):
+        assert words in text
+
+
+def test_a_block_without_a_guarantee_says_why() -> None:
+    text = printed(terminal.blocks([done(spec("local"), {"a": 0.7})]))
+    assert "none (no differential privacy)" in text
+    assert "what left the hospital  nothing" in text
+
+
+def test_the_plan_lists_cells_and_counts_them() -> None:
+    cells = [
+        PlannedCell(spec(seed=0), "finished"),
+        PlannedCell(spec(seed=1), "stale", "the table of a changed"),
+        PlannedCell(spec(seed=2, model=ModelSpec("mlp", 32)), "to run"),
+    ]
+    text = printed(terminal.plan(cells))
+    assert "stale" in text
+    assert "the table of a changed" in text
+    assert "mlp-32" in text
+    assert text.splitlines()[-1].strip() == "3 cells: 1 finished, 1 stale, 1 to run"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "nothing"),
+        (999, "999 B"),
+        (999.9, "1 kB"),
+        (1234, "1.23 kB"),
+        (12.3e6, "12.3 MB"),
+        (5e9, "5 GB"),
+        (5e13, "5e+04 GB"),
+    ],
+)
+def test_bytes_are_humanised(count: float, text: str) -> None:
+    assert terminal.humanised(count) == text
+
+
+def test_json_has_a_cell_for_each_with_the_names_of_the_design() -> None:
+    cells = [done(spec(), {"a": 0.7, "b": 0.6}), CellReport(spec("pooled"), "failed", reason="why")]
+    data = json.loads(json.dumps(listing.as_json("x", cells), allow_nan=False))
+    first, second = data["cells"]
+    assert data["experiment"] == "x"
+    assert {"arm", "params", "status", "metrics", "privacy", "exposure", "run_id"} <= first.keys()
+    assert first["metrics"]["utility/auroc"] == pytest.approx(0.65)
+    assert (first["params"]["variant"], first["params"]["epsilon"]) == ("fedavg", "inf")
+    assert first["privacy"]["guarantee"] == {"not_measured": "no differential privacy"}
+    assert (second["status"], second["metrics"], second["reason"]) == ("failed", {}, "why")
+
+
+def test_progress_without_a_terminal_is_a_line_each() -> None:
+    out = io.StringIO()
+    with terminal.progress(Console(file=out, width=80)) as say:
+        say("pooled logistic seed 0", 1, 5)
+    assert out.getvalue() == "[1/5] pooled logistic seed 0\n"
