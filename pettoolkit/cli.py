@@ -155,11 +155,17 @@ def ui(
 
 
 @sites_app.command("init")
-def sites_init(file: Annotated[Path, typer.Argument(help="CSV or Parquet file (or folder of them).")]) -> None:
-    """Draft the contract of a table; bounds are left blank, since bounds taken from data would leak."""
-    from pettoolkit.cohort.tables import draft_contract
+def sites_init(file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")]) -> None:
+    """Draft contract.yaml beside a table; bounds are left blank, since bounds taken from data would leak."""
+    from pettoolkit.cohort.draft import draft_contract
+    from pettoolkit.cohort.tables import DEFAULT_CONTRACT
 
-    print(draft_contract(file), end="")
+    target = file.parent / DEFAULT_CONTRACT
+    text = draft_contract(file)
+    if target.exists():
+        raise BadInput(f"{target}: is there already (move it away to have a new draft)")
+    target.write_text(text, encoding="utf-8")
+    print(f"wrote {target}; fill in what is blank, then: pettoolkit sites check {shlex.quote(str(file))}")
 
 
 @sites_app.command("check")
@@ -194,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=given, prog_name="pettoolkit", standalone_mode=False)
+        code = int(app(args=given, prog_name="pettoolkit", standalone_mode=False) or DONE)
     except BadInput as error:
         return _say(error.lines, BAD_INPUT)
     except PetError as error:
@@ -203,9 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code
         again = shlex.join(["pettoolkit", *given])
         return _say([f"interrupted; what is finished is kept. To go on: {again}"], INTERRUPTED)
-    return int(code or DONE)
+    return code
 
 
 def _say(lines: Sequence[str], code: int) -> int:

@@ -32,7 +32,7 @@ NOT_BINARY = "values that are neither 0 nor 1"
 NOT_LABELS = "labels that are neither 0 nor 1"
 NOT_DATES = "values that are not dates"
 MISSING_VALUES = "missing values"
-_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+_NUMBER = r"^[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|(?i:inf|infinity|nan))$"
 
 
 @dataclass
@@ -164,21 +164,18 @@ class Reader:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        missing = pc.fill_null(pc.is_in(texts, pa.array(MISSING)), True)
-        texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+        absent = pc.fill_null(pc.is_in(texts, pa.array(MISSING)), True)
+        texts = pc.if_else(absent, pa.scalar(None, pa.string()), texts)
+        bad = np.zeros(len(texts), dtype=bool)
         try:
             numbers = pc.cast(texts, pa.float64())
         except pa.ArrowInvalid:
             fits = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), True)
-            bad = np.flatnonzero(~fits.to_numpy().astype(bool))
-            self.findings.add(
-                NOT_NUMBERS,
-                name,
-                bad,
-                lambda i: f"{self.file.where(i)}: {name}: must be a number (got {shown(texts[i].as_py())})",
-            )
+            bad = ~fits.to_numpy().astype(bool)
+            self._report(NOT_NUMBERS, name, bad, "must be a number")
             numbers = pc.cast(pc.if_else(fits, texts, pa.scalar(None, pa.string())), pa.float64())
-        return numbers.to_numpy().astype(np.float64), missing.to_numpy().astype(bool)
+        values = numbers.to_numpy().astype(np.float64)
+        return values, np.isnan(values) & ~bad
 
     def _report(self, kind: str, name: str, bad: Bools, message: str) -> None:
         raw = self.file.table.column(name)

@@ -56,7 +56,7 @@ def draft_contract(file: Path) -> str:
 
 
 def _kinds(file: Path) -> dict[str, str]:
-    """``number``, ``binary``, ``category`` or ``date`` of each column, by its type alone."""
+    """Guess ``number``, ``binary``, ``category`` or ``date`` for each column, by its type alone."""
     import pyarrow as pa
     import pyarrow.csv as pc
     import pyarrow.parquet as pq

@@ -68,6 +68,7 @@ class Gathered:
 
 
 def check_headers(files: Sequence[TableFile], contract: Contract, findings: Findings) -> None:
+    """Report columns that the contract does not know, and columns that a file lacks."""
     known = [c.name for c in contract.columns]
     needed = [c.name for c in contract.columns if c.role != "ignored"]
     lines = []
@@ -174,7 +175,7 @@ def check_hours(gathered: Gathered, contract: Contract, findings: Findings) -> G
 
 
 def _stay_codes(gathered: Gathered, name: str | None) -> npt.NDArray[np.intp]:
-    """Number the stays in the order of first appearance; one number for each row."""
+    """Give each row the number of its stay, counted in the order of first appearance."""
     keys = pd.MultiIndex.from_arrays([gathered.site.astype(str), gathered.frame[name].astype(str)])
     codes: npt.NDArray[np.intp] = pd.factorize(keys)[0]
     return codes

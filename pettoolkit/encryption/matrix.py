@@ -79,7 +79,7 @@ def newton_step(sums: NormalSums, weights: Vector, ridge: Vector) -> Vector:
 
 
 def standard_errors(sums: NormalSums, ridge: Vector) -> Vector:
-    """Standard errors of penalised logistic weights, shape (d,): ``sqrt diag(H^-1 X'WX H^-1)``, H = X'WX + ridge."""
+    """Compute standard errors of penalised logistic weights, (d,): ``sqrt diag(H^-1 X'WX H^-1)``, H = X'WX + ridge."""
     inverse = np.linalg.inv(sums.gram + np.diag(ridge))
     errors: Vector = np.sqrt(np.diag(inverse @ sums.gram @ inverse))
     return errors

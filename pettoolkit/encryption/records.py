@@ -2,13 +2,13 @@
 
 The hospitals upload their rows once, encrypted; the coordinator (:mod:`pettoolkit.encryption.records_trainer`) takes
 gradient steps on ciphertexts, and between steps a hospital that holds the key refreshes the encrypted weights. With
-labels in {-1, 1} folded into the rows, z = label * x, the step of logistic regression is ``w += lr/n sum sigma(-z w) z``
-and needs one ciphertext per group of rows (Kim et al. 2018, BMC Medical Genomics 11:83); sigma is a polynomial of
-degree 3.
+labels in {-1, 1} folded into the rows, z = label * x, the step of logistic regression is
+``w += lr/n sum sigma(-z w) z`` and needs one ciphertext per group of rows (Kim et al. 2018, BMC Medical Genomics
+11:83); sigma is a polynomial of degree 3.
 
-Slots are feature-major: block j of a ciphertext holds feature j of its rows. One ciphertext then carries all weights, each
-repeated over its block. Everybody is taken to be semi-honest: a coordinator that doesn't follow the protocol can have
-other things than weights refreshed, and carried into the weights that are released.
+Slots are feature-major: block j of a ciphertext holds feature j of its rows. One ciphertext then carries all weights,
+each repeated over its block. Everybody is taken to be semi-honest: a coordinator that doesn't follow the protocol can
+have other things than weights refreshed, and carried into the weights that are released.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ class RayGrid(HostedGrid):
                 f"engine: Ray's workers were not ready within {START_SECONDS:g} s (is the cluster full? ask for fewer)"
             ) from None
         except ray.exceptions.RayError as error:
-            raise EngineFailed(f"engine: a Ray worker did not start ({type(error).__name__})") from None
+            # The hospitals' own errors come back as findings: what is raised here is about imports or Ray.
+            last = str(error).strip().splitlines()[-1][:200]
+            raise EngineFailed(f"engine: a Ray worker did not start ({type(error).__name__}: {last})") from None
         for index, (problem, rss) in zip(indices, findings, strict=True):
             if problem:
                 raise EngineFailed(f"engine: a hospital did not start in its Ray worker: {problem}")

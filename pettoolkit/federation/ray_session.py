@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -40,8 +42,11 @@ def start_ray(workers: int) -> bool:
     EngineFailed
         If it did not start, was shut down, and did not start again.
     """
-    with _environment(_ENVIRONMENT, keep=True):
-        import ray
+    _set_defaults(_ENVIRONMENT)
+    if not on_cluster() and "RAY_AUTH_MODE" not in os.environ:
+        # Ray listens on all addresses, and whoever reaches it may run code beside the hospitals' tables.
+        _set_defaults({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    import ray
 
     if ray.is_initialized():
         return False
@@ -73,8 +78,9 @@ def _init(workers: int) -> None:
     if on_cluster():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": dict(ONE_THREAD)})
         return
-    # Workers inherit the environment of Ray's own processes: one thread each, whatever this process uses.
-    with _environment(ONE_THREAD):
+    # Workers inherit the environment of Ray's own processes: one thread each, and modules found as they are here.
+    path = os.pathsep.join(entry for entry in sys.path if os.path.isdir(entry))
+    with _environment({**ONE_THREAD, "PYTHONPATH": path}):
         ray.init(address="local", num_cpus=workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
 
 
@@ -98,14 +104,14 @@ def _print_nothing(data: object, ignore_prefix: bool) -> None:
     return None
 
 
+def _set_defaults(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
-def _environment(values: Mapping[str, str], *, keep: bool = False) -> Iterator[None]:
-    """Set environment variables for a while; with ``keep``, for good, but only where a person has not set them."""
-    if keep:
-        for name, value in values.items():
-            os.environ.setdefault(name, value)
-        yield
-        return
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

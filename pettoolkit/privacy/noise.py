@@ -45,7 +45,10 @@ class Draw:
 class NoiseSource(Protocol):
     """Where one hospital's noise comes from."""
 
-    simulated: bool
+    @property
+    def simulated(self) -> bool:
+        """Whether the noise comes from a seed."""
+        ...
 
     def normals(self, draw: Draw, n: int) -> Floats:
         """Draw ``n`` independent standard normals, shape (n,)."""

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pettoolkit.records import Interval, NotMeasured, RunSpec, Summary
+from pettoolkit.report.lines import Line, lines, vary
 from pettoolkit.report.listing import Reported
-from pettoolkit.report.summary import Line, lines, vary
 
 PIPE_WIDTH = 160
 """Columns where the output is not a terminal, so that nothing is cut."""
@@ -168,7 +168,7 @@ def _troubles(cells: Sequence[Reported]) -> list[RenderableType]:
     """What is not in the table and why, each reason once."""
     counts: dict[tuple[str, str, str], int] = {}
     for cell in cells:
-        if cell.status in ("failed", "excluded"):
+        if cell.status in ("failed", "excluded", "missing"):
             line = Line(cell.spec, ())
             key = (cell.status, f"{line.arm}, {line.model}", cell.reason)
             counts[key] = counts.get(key, 0) + 1

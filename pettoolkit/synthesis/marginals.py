@@ -94,7 +94,7 @@ class Marginals:
         Whether columns hang together by a tree of pair tables without DP.
     """
 
-    def __init__(self, bins: int = 16, smoothing: float = 10.0, pairs: bool = True) -> None:
+    def __init__(self, bins: int = 16, smoothing: float = 30.0, pairs: bool = True) -> None:
         if not 2 <= bins <= 256:
             raise BadInput(f"generator marginals: bins must be between 2 and 256 (got {bins})")
         if not smoothing >= 0:

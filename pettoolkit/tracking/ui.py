@@ -87,10 +87,9 @@ def links(directory: Path, experiment: str | None = None) -> dict[str, str]:
     if not (directory / DATABASE).exists():
         raise BadInput(f"{directory}: nothing is recorded here (run an experiment first, or name its tracking.dir)")
     with explained(directory):
-        found = mlflow_client(directory, f"sqlite:///{directory / DATABASE}").search_experiments(
-            order_by=["last_update_time DESC"]
-        )
-    ours = {e.name: _page(e.experiment_id, views.VIEW_TAG in e.tags) for e in found if "pet.experiment" in e.tags}
+        found = mlflow_client(directory, f"sqlite:///{directory / DATABASE}").search_experiments()
+    begun = sorted((e for e in found if views.BEGUN in e.tags), key=lambda e: int(e.tags[views.BEGUN]), reverse=True)
+    ours = {e.name: _page(e.experiment_id, views.VIEW_TAG in e.tags) for e in begun}
     if experiment is None:
         return dict(list(ours.items())[:_LINKS]) or {"all experiments": "/#/experiments"}
     if experiment not in ours:

@@ -22,7 +22,7 @@ VIEW_NAME = "Compare PETs"
 WRITTEN_FOR = "3.17."
 RUN_NAME = "attributes.`Run Name`"
 
-PARAMS = ("arm", "variant", "model", "epsilon", "noise", "unseen")
+PARAMS = ("epsilon", "noise", "unseen", "arm", "variant", "model")
 METRICS = (
     "utility/auroc",
     "utility/auroc_low",
@@ -41,6 +41,9 @@ CHARTS = {
     "cost": ("cost/bytes_out_per_site", "cost/train_seconds", "cost/cpu_seconds"),
 }
 
+BEGUN = "pet.begun"
+"""When the experiment was last run, milliseconds; MLflow's own time of update ignores runs."""
+
 NOTE = """\
 **How to read this page.** One row is one technology (*arm*), trained and tested on the same patients as every other.
 
@@ -58,8 +61,10 @@ NOTE = """\
 
 def decorate(client: MlflowClient, experiment_id: str, experiment: str) -> None:
     """Write note, kind and saved view of an experiment; what a person has changed since is kept."""
+    from mlflow.utils.time import get_current_time_millis
+
     tags = client.get_experiment(experiment_id).tags
-    wanted = {
+    wanted: dict[str, str] = {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.note.content": NOTE,
         "pet.experiment": experiment,
@@ -69,6 +74,7 @@ def decorate(client: MlflowClient, experiment_id: str, experiment: str) -> None:
     for key, value in wanted.items():
         if key not in tags:
             client.set_experiment_tag(experiment_id, key, value)
+    client.set_experiment_tag(experiment_id, BEGUN, str(get_current_time_millis()))
 
 
 def view_is_known() -> bool:
@@ -90,9 +96,9 @@ def view_state() -> dict[str, Json]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": params + metrics,
-        "columnOrder": [RUN_NAME, *params, *metrics, "duration"],
-        "columnWidths": {RUN_NAME: 260, **dict.fromkeys(params, 130), **dict.fromkeys(metrics, 180)},
+        "selectedColumns": metrics + params,
+        "columnOrder": [RUN_NAME, *metrics, *params],
+        "columnWidths": {RUN_NAME: 280} | {c: 30 + 7 * len(c.split("`")[1]) for c in metrics + params},
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
         "isAccordionReordered": False,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import tenseal.sealapi as seal
@@ -54,7 +56,7 @@ def trainer(rows, rows_key, public):
     """A coordinator that holds three hospitals' rows, two of which share ciphertexts."""
     x, y = rows
     trainer = RecordsTrainer(PLAN.to_bytes(), public)
-    for start, end in zip(CUTS[:-1], CUTS[1:], strict=True):
+    for start, end in pairwise(CUTS):
         trainer.add_rows(encrypt_rows(rows_key, PLAN, x[start:end], y[start:end], start), f"rows {start}")
     return trainer
 

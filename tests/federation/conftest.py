@@ -1,10 +1,8 @@
 import pytest
-from federation_app import make_app
+from federation_app import SITES, make_app
 
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.federation.ray_session import start_ray, stop_ray
-
-SITES = ("alder", "birch", "cedar", "elm", "fir")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A small hospital app for the tests of this room: what it holds is a number, what it does the action says."""
 
 import os
+import signal
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ from flwr.clientapp import ClientApp
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.federation import wire
 
+SITES = ("alder", "birch", "cedar", "elm", "fir")
 PATIENT = "patient 123 has lactate 9.7"
 WEIGHTS = {"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "b": np.zeros(3, dtype=np.float32)}
 
@@ -60,7 +62,9 @@ def reply(request, context, **parts):
 
 
 def hello(held, content, request, context):
-    return reply(request, context, kind="metrics", metrics={"connected": 1}, site=held.get("says", context.node_config["site"]))
+    return reply(
+        request, context, kind="metrics", metrics={"connected": 1}, site=held.get("says", context.node_config["site"])
+    )
 
 
 def echo(held, content, request, context):
@@ -74,7 +78,9 @@ def total(held, content, request, context):
 def train(held, content, request, context):
     """One step of a made-up training: pull the weights towards the site's own value."""
     arrays = {n: (a + 0.1 * (held["value"] - a)).astype(a.dtype) for n, a in wire.arrays_of(content).items()}
-    return reply(request, context, kind="update", arrays=arrays, metrics={"num-examples": held["n"], "loss": held["value"] / 7})
+    return reply(
+        request, context, kind="update", arrays=arrays, metrics={"num-examples": held["n"], "loss": held["value"] / 7}
+    )
 
 
 def count(held, content, request, context):
@@ -111,10 +117,9 @@ def die(held, content, request, context):
 
 def die_once(held, content, request, context):
     """Die, unless the file that says that this has happened is there."""
-    marker = held["marker"]
-    if not os.path.exists(marker):
-        with open(marker, "w"):
-            os._exit(1)
+    if not os.path.exists(held["marker"]):
+        open(held["marker"], "w").close()
+        os._exit(1)
     return log(held, content, request, context)
 
 
@@ -138,6 +143,12 @@ def hang(held, content, request, context):
     os.read(os.open(held["pipe"], os.O_RDWR), 1)  # nobody ever writes to this pipe
 
 
+def interrupt(held, content, request, context):
+    """Press Ctrl-C in the coordinator's process, and never answer."""
+    os.kill(request.extra["coordinator"], signal.SIGINT)
+    hang(held, content, request, context)
+
+
 def nan(held, content, request, context):
     arrays = wire.arrays_of(content)
     arrays["w"][1, 2] = np.nan
@@ -145,7 +156,9 @@ def nan(held, content, request, context):
 
 
 def infinite_metric(held, content, request, context):
-    return reply(request, context, kind="update", arrays=wire.arrays_of(content), metrics={"num-examples": float("inf")})
+    return reply(
+        request, context, kind="update", arrays=wire.arrays_of(content), metrics={"num-examples": float("inf")}
+    )
 
 
 def wrong_shape(held, content, request, context):
@@ -186,5 +199,7 @@ def other_site(held, content, request, context):
 ACTIONS = {
     name: value
     for name, value in list(globals().items())
-    if callable(value) and getattr(value, "__code__", None) and value.__code__.co_varnames[:4] == ("held", "content", "request", "context")
+    if callable(value)
+    and getattr(value, "__code__", None)
+    and value.__code__.co_varnames[:4] == ("held", "content", "request", "context")
 }

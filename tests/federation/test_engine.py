@@ -21,8 +21,9 @@ def test_a_grid_is_closed_whatever_happens(hosted, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["flower", "rya"])
 def test_an_unknown_engine_is_named(hosted, engine):
-    with pytest.raises(BadInput, match=f"engine: must be one of inline, ray .got '{engine}'"), open_grid(
-        engine, make_app, hosted
+    with (
+        pytest.raises(BadInput, match=f"engine: must be one of inline, ray .got '{engine}'"),
+        open_grid(engine, make_app, hosted),
     ):
         pass
 

@@ -21,7 +21,7 @@ def run_python(code):
 def test_messages_can_be_made_outside_a_server_app():
     code = (
         "from pettoolkit.federation import flower; from flwr.app import Message, RecordDict; flower.identify();"
-        "m = Message(RecordDict(), 3, 'query'); print(m.metadata.run_id, m.metadata.src_node_id, m.metadata.dst_node_id)"
+        "m = Message(RecordDict(), 3, 'query').metadata; print(m.run_id, m.src_node_id, m.dst_node_id)"
     )
     assert run_python(code).stdout.split() == ["1", "0", "3"]
 

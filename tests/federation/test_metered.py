@@ -29,8 +29,7 @@ def fedavg(grid):
     n = len(list(grid.get_node_ids()))
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=n, min_evaluate_nodes=n, min_available_nodes=n)
     config = wire.request(action="train", kind="model", purpose="training")["config"]
-    result = strategy.start(grid, wire.to_record(WEIGHTS), num_rounds=ROUNDS, train_config=ConfigRecord(dict(config)))
-    return result
+    return strategy.start(grid, wire.to_record(WEIGHTS), num_rounds=ROUNDS, train_config=ConfigRecord(dict(config)))
 
 
 def plain_loop(hosted, rounds=ROUNDS):

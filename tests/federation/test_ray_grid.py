@@ -1,16 +1,15 @@
-"""Hospitals in Ray's workers. One Ray for all; grids are small and each has its own workers."""
+"""Hospitals in Ray's workers: five of them on two workers, shared by most tests; workers that die are made anew."""
 
 import os
 import random
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from federation_app import PATIENT, WEIGHTS, broken_factory, make_app, refusing_factory
+from federation_app import PATIENT, SITES, WEIGHTS, broken_factory, make_app, refusing_factory
 from flwr.serverapp.strategy import FedAvg
 
 from pettoolkit.errors import EngineFailed, SiteFailed
@@ -21,46 +20,72 @@ from pettoolkit.federation.ray_grid import RayGrid
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
-
-@contextmanager
-def ray_grid(hosted, workers=2):
-    grid = RayGrid(make_app, hosted, workers)
-    try:
-        yield grid
-    finally:
-        grid.close()
+FIRST, SECOND = {"alder", "cedar", "fir"}, {"birch", "elm"}  # who lives in which worker
 
 
-def ask(grid, action, **parts):
-    content = wire.request(action=action, purpose="training", **parts)
-    return grid.ask({site: content for site in grid.sites})
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hospitals")
+    for name in ("left", "right", "silent"):
+        os.mkfifo(folder / name)
+    return folder
 
 
-def pids(grid):
-    return {site: wire.metrics_of(reply)["pid"] for site, reply in ask(grid, "where").items()}
-
-
-def test_five_hospitals_on_two_workers_are_both_busy_in_a_round(hosted, tmp_path):
-    pipes = [str(tmp_path / name) for name in ("left", "right")]
-    for pipe in pipes:
-        os.mkfifo(pipe)
-    # alder and birch live in different workers; each waits until the other is at work too.
+@pytest.fixture(scope="module")
+def five_hosted(folder):
+    common = {"table": np.zeros(5), "pipe": str(folder / "silent"), "log": str(folder / "log")}
+    hosted = {s: {"value": i / 3, "n": 10 + 7 * i, **common} for i, s in enumerate(SITES)}
+    pipes = [str(folder / "left"), str(folder / "right")]
     hosted["alder"]["pipes"], hosted["birch"]["pipes"] = pipes, pipes[::-1]
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner, timeout=60)
-        assert list(ask(grid, "meet")) == sorted(hosted)
-        assert len(set(pids(grid).values())) == 2
-        assert set(inner.usage()["peak_rss_mb"]) == {"worker-0", "worker-1"}
-        assert min(inner.usage()["cpu_seconds"].values()) > 0
+    hosted["cedar"]["marker"] = str(folder / "died")
+    return hosted
+
+
+@pytest.fixture(scope="module")
+def shared(ray_session, five_hosted):
+    grid = RayGrid(make_app, five_hosted, workers=2)
+    yield grid
+    grid.close()
+
+
+@pytest.fixture
+def five(shared):
+    return MeteredGrid(shared, timeout=120)
+
+
+def ask(grid, action, *, timeout=None, instead=None, **parts):
+    """Ask all hospitals for ``action``; ``instead`` names other actions for some."""
+    actions = dict.fromkeys(grid.sites, action) | (instead or {})
+    requests = {s: wire.request(action=a, purpose="training", **parts) for s, a in actions.items()}
+    return grid.ask(requests, timeout=timeout)
+
+
+def metric(replies, name):
+    return {site: wire.metrics_of(reply)[name] for site, reply in replies.items()}
+
+
+def moved(before, after):
+    """Hospitals that live in another process now."""
+    return {site for site in before if before[site] != after[site]}
+
+
+def test_both_workers_are_busy_in_a_round(five):
+    # alder and birch live in different workers, and each waits until the other is at work too.
+    assert list(ask(five, "meet")) == sorted(SITES)
+    pids = metric(ask(five, "where"), "pid")
+    assert len(set(pids.values())) == 2
+    assert len({pids[site] for site in FIRST}) == 1
 
 
 def test_a_hundred_hospitals_on_two_workers():
-    hosted = {f"site-{i:03d}": {"value": float(i), "n": i + 1} for i in range(100)}
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        replies = ask(grid, "total", arrays={"x": np.ones(3)}, kind="statistics")
+    hosted = {f"site-{i:03d}": {"value": float(i)} for i in range(100)}
+    inner = RayGrid(make_app, hosted, workers=2)
+    try:
+        replies = ask(MeteredGrid(inner), "total", arrays={"x": np.ones(3)}, kind="statistics")
         assert [float(wire.arrays_of(r)["sum"]) for r in replies.values()] == [3.0 + i for i in range(100)]
-        assert len(set(pids(grid).values())) == 2
+        assert len(inner._workers) == 2
+    finally:
+        inner.close()
 
 
 def train(grid):
@@ -72,103 +97,79 @@ def train(grid):
     return wire.from_record(result.arrays)
 
 
-def test_the_grids_agree_and_meter_the_same_bytes(hosted):
-    here = MeteredGrid(InProcessGrid(make_app, hosted))
-    with ray_grid(hosted) as inner:
-        there = MeteredGrid(inner)
-        for name, array in train(here).items():
-            np.testing.assert_allclose(train(there)[name], array, rtol=0, atol=1e-6)
-        train(here)  # the loop above trained twice over there, once per array
-        assert there.exposure() == here.exposure()
+def test_the_grids_agree_and_meter_the_same_bytes(five, five_hosted):
+    here = MeteredGrid(InProcessGrid(make_app, five_hosted))
+    ours, theirs = train(here), train(five)
+    for name in WEIGHTS:
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=1e-6)
+    assert five.exposure() == here.exposure()
+    assert five.exposure().bytes_per_site("out")["elm"] > 0
 
 
-def test_state_survives_rounds_and_workers_use_one_thread_and_own_their_arrays(hosted):
-    hosted["elm"]["table"] = np.zeros(5)
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        ask(grid, "count")
-        assert {wire.metrics_of(r)["asked"] for r in ask(grid, "count").values()} == {2}
-        assert {wire.metrics_of(r)["threads"] for r in ask(grid, "where").values()} == {1}
+def test_state_survives_rounds(five):
+    first = metric(ask(five, "count"), "asked")
+    assert metric(ask(five, "count"), "asked") == {site: asked + 1 for site, asked in first.items()}
 
 
-def test_patient_text_never_crosses(hosted, capfd):
-    hosted["cedar"]["bad"] = "leak"
-    hosted["elm"]["bad"] = "leave"
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner, on_failure="drop", min_sites=1)
-        ask(grid, "echo")
-        assert grid.dropped == {"cedar": "ValueError", "elm": "SystemExit"}
-        assert inner.recreated == 0
+def test_workers_use_one_thread_and_may_write_to_what_their_hospitals_hold(five):
+    assert set(metric(ask(five, "where"), "threads").values()) == {1}
+
+
+def test_seconds_and_memory_are_measured_where_the_work_is_done(five):
+    ask(five, "count")
+    usage = five.usage()
+    assert set(usage["cpu_seconds"]) == set(SITES)
+    assert min(usage["cpu_seconds"].values()) > 0
+    assert set(usage["peak_rss_mb"]) == {"worker-0", "worker-1"}
+    assert min(usage["peak_rss_mb"].values()) > 10
+
+
+def test_patient_text_never_crosses(shared, capfd):
+    grid = MeteredGrid(shared, on_failure="drop", min_sites=1)
+    recreated = shared.recreated
+    ask(grid, "echo", instead={"cedar": "leak", "elm": "leave"})
+    assert grid.dropped == {"cedar": "ValueError", "elm": "SystemExit"}
+    assert shared.recreated == recreated
     assert PATIENT not in "".join(capfd.readouterr())
 
 
-def test_a_killed_worker_is_recreated_and_only_its_hospitals_are_asked_again(hosted, tmp_path):
-    log, marker = tmp_path / "log", tmp_path / "died"
-    for held in hosted.values():
-        held |= {"log": str(log), "marker": str(marker)}
-    hosted["cedar"]["bad"] = "die_once"  # second of alder, cedar, fir in the first worker
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        before = pids(grid)
-        assert list(ask(grid, "log")) == sorted(hosted)
-        after = pids(grid)
-        assert inner.recreated == 1
-    handled = log.read_text().split()
-    assert sorted(handled) == sorted(hosted)  # nobody who had answered was asked again
-    assert {site for site in hosted if before[site] != after[site]} == {"alder", "cedar", "fir"}
+def test_a_killed_worker_is_recreated_and_only_its_hospitals_are_asked_again(five, shared, folder, capfd):
+    before, recreated = metric(ask(five, "where"), "pid"), shared.recreated
+    replies = ask(five, "log", instead={"cedar": "die_once"})
+    assert list(replies) == sorted(SITES)
+    assert shared.recreated == recreated + 1
+    assert sorted((folder / "log").read_text().split()) == sorted(SITES)  # who had answered was not asked again
+    assert moved(before, metric(ask(five, "where"), "pid")) == FIRST
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_killed_between_rounds_is_recreated(hosted):
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        before = pids(grid)
-        os.kill(before["birch"], signal.SIGKILL)
-        after = pids(grid)
-        assert {site for site in hosted if before[site] != after[site]} == {"birch", "elm"}
+def test_a_worker_killed_between_rounds_is_recreated(five):
+    before = metric(ask(five, "where"), "pid")
+    os.kill(before["birch"], signal.SIGKILL)
+    assert moved(before, metric(ask(five, "where"), "pid")) == SECOND
 
 
-def test_a_worker_that_dies_twice_in_a_round_fails_its_hospitals_by_name(hosted):
-    hosted["elm"]["bad"] = "die"
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        with pytest.raises(SiteFailed, match="hospital elm: its worker died 2 times in this round"):
-            ask(grid, "count")
-        # The next round starts a new worker, and the hospitals beside it can be asked.
-        content = wire.request(action="count", purpose="training")
-        replies = grid.ask({"birch": content, "cedar": content})
-        assert [wire.metrics_of(r)["asked"] for r in replies.values()] == [1, 2]
+def test_a_worker_that_dies_twice_in_a_round_fails_its_hospitals_by_name(five):
+    with pytest.raises(SiteFailed, match=r"hospital birch, elm: its worker died 2 times .*while hospital birch was"):
+        ask(five, "count", instead={"birch": "die"})
+    assert list(ask(five, "count")) == sorted(SITES)  # the next round has a new worker
 
 
-def test_hospitals_behind_one_that_kills_its_worker_are_named_too(hosted):
-    hosted["birch"]["bad"] = "die"
-    with ray_grid(hosted) as inner, pytest.raises(SiteFailed, match="hospital birch, elm: .*while hospital birch was"):
-        ask(MeteredGrid(inner), "echo")
+def test_a_hospital_that_hangs_is_named_and_its_worker_ended(shared):
+    grid = MeteredGrid(shared, on_failure="drop", min_sites=2)
+    before = metric(ask(grid, "where"), "pid")
+    assert list(ask(grid, "count", timeout=2.0, instead={"birch": "hang"})) == sorted(FIRST)
+    assert grid.dropped["birch"] == "gave no answer in time"
+    assert grid.dropped["elm"] == "gave no answer in time (it waited behind hospital birch)"
+    assert moved(before, metric(ask(MeteredGrid(shared), "where"), "pid")) == SECOND
 
 
-def test_a_hospital_that_hangs_is_named_and_its_worker_ended(hosted, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    hosted["birch"] |= {"bad": "hang", "pipe": str(tmp_path / "pipe")}
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner, on_failure="drop", min_sites=2)
-        content = wire.request(action="echo", purpose="training")
-        replies = grid.ask({site: content for site in grid.sites}, timeout=1.0)
-        assert list(replies) == ["alder", "cedar", "fir"]
-        assert grid.dropped["birch"] == "gave no answer in time"
-        assert grid.dropped["elm"] == "gave no answer in time (it waited behind hospital birch)"
-
-
-def test_an_interrupted_round_leaves_no_answer_for_the_next(hosted, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    hosted["birch"]["pipe"] = str(tmp_path / "pipe")
-    with ray_grid(hosted) as inner:
-        grid = MeteredGrid(inner)
-        before = pids(grid)
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(KeyboardInterrupt):
-            grid.ask({"birch": wire.request(action="hang", purpose="training")})
-        after = pids(grid)
-        assert {site for site in hosted if before[site] != after[site]} == {"birch", "elm"}
+def test_an_interrupted_round_leaves_no_answer_for_the_next(five):
+    before = metric(ask(five, "where"), "pid")
+    press = wire.request(action="interrupt", purpose="training", extra={"coordinator": os.getpid()})
+    with pytest.raises(KeyboardInterrupt):
+        five.ask({"birch": press})
+    assert moved(before, metric(ask(five, "where"), "pid")) == SECOND
 
 
 @pytest.mark.parametrize(
@@ -176,38 +177,57 @@ def test_an_interrupted_round_leaves_no_answer_for_the_next(hosted, tmp_path):
 )
 def test_a_hospital_that_does_not_start_is_one_clear_line(hosted, factory, words):
     with pytest.raises(EngineFailed, match=f"did not start in its Ray worker: {words}") as caught:
-        RayGrid(factory, hosted, 2)
+        RayGrid(factory, hosted, workers=1)
     assert PATIENT not in str(caught.value)
 
 
-def test_closing_twice_is_harmless_and_leaves_a_shared_ray_running(hosted):
+def test_closing_twice_is_harmless_and_leaves_a_shared_ray_running(five_hosted):
     import ray
 
-    grid = RayGrid(make_app, hosted, 9)
-    assert len(grid._workers) == len(hosted)
+    grid = RayGrid(make_app, {"elm": five_hosted["elm"]}, workers=9)
+    assert len(grid._workers) == 1
     grid.close()
     grid.close()
     assert ray.is_initialized()
 
 
-QUIET = """
+INTRUDER = """
+import sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+except ConnectionError:
+    print("kept out")
+"""
+
+
+@pytest.mark.slow
+def test_nobody_else_on_the_network_can_talk_to_our_ray(shared):
+    import ray
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", INTRUDER, ray.get_runtime_context().gcs_address]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "kept out\n"
+
+
+ALONE = """
+import ray
 from federation_app import make_app
 from pettoolkit.federation import wire
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.federation.metered import MeteredGrid
-hosted = {s: {"value": 1.0, "n": 3} for s in "abc"} | {"d": {"bad": "die"}}
-with open_grid("ray", make_app, hosted, workers=2) as inner:
+with open_grid("ray", make_app, {s: {} for s in "abcd"}, workers=2) as inner:
     grid = MeteredGrid(inner, on_failure="drop", min_sites=1)
-    grid.ask({s: wire.request(action="count", purpose="setup") for s in grid.sites})
+    grid.ask({s: wire.request(action="die" if s == "d" else "count", purpose="setup") for s in grid.sites})
     assert inner.recreated == 1, inner.recreated
+    assert set(grid.dropped) == {"d"}, grid.dropped
+assert not ray.is_initialized()
 """
 
 
-def test_ray_is_started_and_stopped_without_a_word_on_the_screen():
-    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, env=child_environment())
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def child_environment():
+@pytest.mark.slow
+def test_a_ray_of_its_own_is_started_and_stopped_without_a_word_on_the_screen():
     roots = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -58,7 +58,7 @@ def test_a_local_start_asks_for_its_own_ray_and_one_thread_each(starts, monkeypa
 
 def test_ray_address_leads_to_a_cluster(starts, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
-    starts.failures = 2
+    starts.failures = 9
     with pytest.raises(EngineFailed, match="at RAY_ADDRESS=ray-head:6379"):
         ray_session.start_ray(3)
     options, _ = starts[0]

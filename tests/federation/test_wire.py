@@ -48,9 +48,7 @@ def test_a_table_comes_back_with_its_types():
             "admitted": pd.to_datetime(["2019-01-01", "2019-02-01", None]),
         }
     )
-    content = flower.copy_content(
-        wire.reply(site="a", kind="raw_records", purpose="training", tables={"rows": table})
-    )
+    content = flower.copy_content(wire.reply(site="a", kind="raw_records", purpose="training", tables={"rows": table}))
     pd.testing.assert_frame_equal(wire.tables_of(content)["rows"], table)
 
 
@@ -74,7 +72,7 @@ def test_object_arrays_are_refused():
 
 def test_pickled_bytes_are_never_loaded():
     array = Array(dtype="object", shape=(), stype="numpy.ndarray", data=pickle.dumps([1]))
-    with pytest.raises(ValueError, match="array 'x'.*can't be read"):
+    with pytest.raises(ValueError, match=r"array 'x'.*can't be read"):
         wire.from_record(ArrayRecord({"x": array}))
 
 

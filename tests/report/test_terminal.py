@@ -6,12 +6,12 @@ import io
 import json
 
 import pytest
+from finished import done, private, spec
 from rich.console import Console, RenderableType
 
 from pettoolkit.experiment.cells import CellReport, PlannedCell
 from pettoolkit.records import ModelSpec, NotMeasured
 from pettoolkit.report import listing, terminal
-from tests.report.cells import done, private, spec
 
 
 def printed(what: RenderableType) -> str:

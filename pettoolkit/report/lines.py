@@ -6,7 +6,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pettoolkit.records import Guarantee, Interval, NotMeasured, RunResult, RunSpec, Summary, digest_of, to_json
+from pettoolkit.records import (
+    INSTRUMENTATION,
+    Guarantee,
+    Interval,
+    NotMeasured,
+    RunResult,
+    RunSpec,
+    Summary,
+    digest_of,
+    to_json,
+)
 from pettoolkit.report.listing import Reported, model, variant
 
 
@@ -72,9 +82,12 @@ class Line:
         return min(known.items(), key=lambda item: item[1]) if known else NotMeasured("undefined at every site")
 
     def bytes_out(self) -> float:
-        """Bytes that left a hospital under the technology's own protocol, mean over hospitals and cells."""
+        """Bytes that left a hospital as part of the technology's own protocol, set-up aside; mean over all of them."""
+        aside = INSTRUMENTATION | {"setup"}
         return statistics.fmean(
-            sum(r.exposure.bytes_per_site("out").values()) / max(len(r.spec.sites), 1) for r in self.results
+            sum(t.bytes for t in r.exposure.traffic if t.direction == "out" and t.purpose not in aside)
+            / max(len(r.spec.sites), 1)
+            for r in self.results
         )
 
     def kinds_out(self) -> tuple[str, ...]:

@@ -24,9 +24,8 @@ NONE = PrivacyStatement(NotMeasured("no differential privacy"), "the coordinator
 def spec(arm: str = "federated", **changed: Any) -> RunSpec:
     options = {"federated": {"strategy": "fedavg", "rounds": 30}, "synthetic": {"generator": "marginals"}}.get(arm, {})
     defaults: dict[str, Any] = {"features": "compact", "seed": 0, "sites": ("a", "b"), "experiment": "x"}
-    return RunSpec(
-        task="sepsis-landmark", arm=arm, options=options, model=ModelSpec("logistic"), **(defaults | changed)
-    )
+    defaults["model"] = ModelSpec("logistic")
+    return RunSpec(task="sepsis-landmark", arm=arm, options=options, **(defaults | changed))
 
 
 def result(
@@ -47,6 +46,7 @@ def result(
             intervals[name] = Interval(metrics[name] - 0.05, metrics[name] + 0.05)
     traffic = tuple(Traffic(site, "out", kind, "training", 1, sent) for site in of.sites if sent)
     evaluation = tuple(Traffic(site, "out", "predictions", "evaluation", 1, 10**9) for site in of.sites)
+    setup = tuple(Traffic(site, "out", "metrics", "setup", 1, 85) for site in of.sites)
     return RunResult(
         spec=of,
         config_hash="h",
@@ -56,7 +56,7 @@ def result(
         cross_site=NotMeasured("one shared model"),
         subgroups={},
         privacy=privacy,
-        exposure=Exposure(traffic + evaluation),
+        exposure=Exposure(traffic + setup + evaluation),
         cost=Cost(seconds),
     )
 

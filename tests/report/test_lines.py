@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from finished import done, private, spec
 
 from pettoolkit.records import NotMeasured
-from pettoolkit.report.summary import lines
-from tests.report.cells import done, private, spec
+from pettoolkit.report.lines import lines
 
 UNDEFINED = NotMeasured("undefined: one class at this site")
 

@@ -1,0 +1,67 @@
+"""The door: a payload must fit its kind, and what the owner did not list stays inside."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pettoolkit.errors import Refused
+from pettoolkit.hospital.envelope import KINDS, PAYLOAD_OF, Arrays, Ciphertexts, Envelope, Figures, Scores, Table
+from pettoolkit.hospital.policy import Policy
+
+PAYLOADS = {
+    Table: Table(pd.DataFrame({"age": [1.0], "lab": [2.0]})),
+    Arrays: Arrays({"w": np.zeros(2)}, 50),
+    Ciphertexts: Ciphertexts((b"x",), 50),
+    Figures: Figures({"loss": 1.0}),
+    Scores: Scores({"y": np.zeros(2)}),
+}
+
+
+def envelope(kind: str, purpose: str = "training") -> Envelope:
+    return Envelope(kind, purpose, PAYLOADS[PAYLOAD_OF[kind]])
+
+
+def test_a_table_cannot_leave_labelled_as_metrics() -> None:
+    with pytest.raises(ValueError, match="kind metrics takes a Figures, not a Table"):
+        Envelope("metrics", "training", PAYLOADS[Table])
+
+
+def test_objects_never_leave_inside_an_array() -> None:
+    with pytest.raises(ValueError, match="Python objects"):
+        Envelope("update", "training", Arrays({"w": np.array([{}], dtype=object)}, 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_that_is_not_listed_is_refused_and_one_that_is_passes(kind: str) -> None:
+    others = tuple(k for k in KINDS if k != kind)
+
+    with pytest.raises(Refused, match=f"hospital north: kind {kind} is not in its policy"):
+        Policy(kinds=others).release("north", envelope(kind))
+    assert Policy(kinds=(kind,)).release("north", envelope(kind)) is not None
+
+
+def test_a_deployed_hospital_allows_nothing_until_its_owner_lists_it() -> None:
+    policy = Policy()
+
+    with pytest.raises(Refused, match="arm pooled is not in its policy"):
+        policy.admit("north", "pooled")
+    with pytest.raises(Refused):
+        policy.release("north", envelope("metrics"))
+
+
+def test_single_patients_are_not_scored_for_the_judge_unless_granted() -> None:
+    with pytest.raises(Refused, match="only aggregated metrics"):
+        Policy(kinds=KINDS).release("north", envelope("predictions", "evaluation"))
+    assert Policy.simulated().release("north", envelope("predictions", "evaluation"))
+
+
+def test_columns_that_are_not_listed_stay_inside() -> None:
+    with pytest.raises(Refused, match="columns not in its policy: lab"):
+        Policy(kinds=KINDS, columns=("age",)).release("north", envelope("raw_records"))
+
+
+def test_too_small_a_cohort_stays_inside() -> None:
+    small = Envelope("update", "training", Arrays({"w": np.zeros(1)}, 9))
+
+    with pytest.raises(Refused, match="minimum cohort of 10"):
+        Policy(kinds=KINDS).release("north", small)

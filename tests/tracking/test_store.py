@@ -1,0 +1,314 @@
+import errno
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up import IDENTITY, log, result, spec
+
+from pettoolkit.errors import BadInput
+from pettoolkit.records import Interval, NotMeasured, Summary
+from pettoolkit.tracking import artifacts
+from pettoolkit.tracking import store as store_module
+from pettoolkit.tracking.database import DATABASE, explained
+from pettoolkit.tracking.store import Store
+
+
+def runs(store, which=""):
+    return store._search("example", which)
+
+
+def summary(**changes):
+    return Summary(
+        **{"spec": spec(), "seeds": (0, 1), "mean": {"utility/auroc": 0.7}, "sd": {}, "intervals": {}, **changes}
+    )
+
+
+def test_a_logged_cell_is_finished_and_reads_back_exactly(store):
+    before = result()
+    run_id = log(store, made=before)
+    found = store.finished("example")
+    assert list(found) == ["hash"]
+    assert found["hash"].run_id == run_id
+    assert found["hash"].params["arm"] == "federated"
+    assert store.load_result(run_id) == before
+    assert store.load_predictions(run_id) == b"npz"
+
+
+def test_another_process_sees_it_too(store):
+    log(store)
+    assert set(Store(store.directory).finished("example")) == {"hash"}
+
+
+def test_mlflow_shows_rounded_metrics_params_and_tags(store):
+    run = store._open().get_run(log(store))
+    assert run.info.run_name == "federated fedavg logistic seed 0"
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["utility/auroc"] == 0.7123
+    assert run.data.metrics["encryption/max_error"] == 1.235e-7
+    assert run.data.metrics["cost/train_seconds"] == 1.5
+    assert run.data.params["epsilon"] == "inf"
+    assert "privacy/epsilon" not in run.data.metrics
+    assert (run.data.tags["pet.kind"], run.data.tags["pet.config_hash"]) == ("cell", "hash")
+    assert run.info.end_time - run.info.start_time == 1500
+
+
+def test_round_metrics_have_steps(store):
+    run_id = log(store)
+    history = store._open().get_metric_history(run_id, "round/loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.4), (3, 0.3)]
+
+
+def test_more_metrics_than_a_batch_holds_are_all_there(store):
+    many = result(round_metrics={"loss": tuple(float(i) for i in range(2000))})
+    assert len(store._open().get_metric_history(log(store, made=many), "round/loss")) == 2000
+
+
+def test_a_diverged_figure_is_named_and_the_cell_kept(store):
+    run = store._open().get_run(log(store, made=result(round_metrics={}, metrics={"a/b": 1.0, "a/c": float("nan")})))
+    assert run.data.tags["pet.not_finite"] == "a/c"
+    assert "a/c" not in run.data.metrics
+
+
+def test_artifacts_lie_beside_the_database_where_mlflow_finds_them(store):
+    run_id = log(store, files={"figures/curve.svg": b"<svg/>"})
+    folder = store.directory / "artifacts" / "example" / run_id / "artifacts"
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml",
+        "result.json",
+        "what_left.csv",
+        "weights.safetensors",
+        "predictions.npz",
+        "figures",
+    }
+    assert {a.path for a in store._open().list_artifacts(run_id, "figures")} == {"figures/curve.svg"}
+    assert not list(store.directory.glob("**/meta.yaml"))
+
+
+def test_the_record_survives_being_moved(store, tmp_path):
+    run_id = log(store)
+    store.directory.rename(tmp_path / "elsewhere")
+    moved = Store(tmp_path / "elsewhere")
+    assert moved.load_result(moved.finished("example")["hash"].run_id) == result()
+    assert moved.load_predictions(run_id) == b"npz"
+
+
+def test_the_same_cell_run_again_replaces_the_old_one(store):
+    old = log(store)
+    new = log(store, made=result(auroc=0.6))
+    assert store.finished("example")["hash"].run_id == new
+    assert [run.info.run_id for run in runs(store)] == [new]
+    assert not (store.directory / "artifacts" / "example" / old / "artifacts").exists()
+
+
+def test_experiments_do_not_see_each_others_cells(store):
+    log(store, "one")
+    assert store.finished("two") == {}
+
+
+def test_a_folder_without_a_record_is_read_without_being_created(tmp_path):
+    assert Store(tmp_path / "mlruns").finished("example") == {}
+    assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"digests": {"north": "aa", "south": "changed"}}, "table of hospital south changed"),
+        ({"contract_digest": "changed"}, "contract changed"),
+    ],
+)
+def test_a_stale_cell_says_what_changed(store, change, why):
+    log(store)
+    assert store.why_stale("example", {**IDENTITY, **change}) == why
+
+
+def test_a_raised_version_makes_cells_stale(store, monkeypatch):
+    log(store)
+    monkeypatch.setattr(store_module, "RESULT_VERSION", 9)
+    assert store.why_stale("example", IDENTITY) == "RESULT_VERSION 1 -> 9"
+
+
+def test_a_cell_that_never_ran_is_not_stale(store):
+    log(store)
+    assert store.why_stale("example", {**IDENTITY, "spec_hash": "another"}) is None
+
+
+def test_the_nearest_of_several_old_cells_is_compared_with(store):
+    log(
+        store,
+        made=result("one"),
+        identity={**IDENTITY, "contract_digest": "old", "digests": {"north": "x", "south": "y"}},
+    )
+    log(store, made=result("two"), identity={**IDENTITY, "contract_digest": "old"})
+    assert store.why_stale("example", IDENTITY) == "contract changed"
+
+
+def test_more_hospitals_than_a_tag_holds_are_told_apart_as_a_whole(store):
+    many = {f"hospital number {i}": f"{i:064d}" for i in range(400)}
+    log(store, identity={**IDENTITY, "digests": many})
+    assert (
+        store.why_stale("example", {**IDENTITY, "digests": {**many, "hospital number 7": "f" * 64}})
+        == "a hospital's table changed"
+    )
+
+
+def test_an_interrupted_cell_is_not_finished_and_is_marked_killed(store, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log(store)
+    assert [run.info.status for run in runs(store)] == ["RUNNING"]
+    assert store.finished("example") == {}
+    store._close_leftovers()
+    assert [run.info.status for run in runs(store)] == ["KILLED"]
+
+
+def test_a_cell_whose_files_are_gone_is_not_finished(store):
+    run_id = log(store)
+    (store.directory / "artifacts" / "example" / run_id / "artifacts" / "result.json").unlink()
+    assert Store(store.directory).finished("example") == {}
+
+
+def test_the_next_run_cleans_up_what_a_dead_one_left(tmp_path, empty_database, monkeypatch):
+    directory = tmp_path / "mlruns"
+    directory.mkdir()
+    (directory / DATABASE).write_bytes(empty_database.read_bytes())
+    monkeypatch.setattr(artifacts, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), Store(directory) as first, first.lock():
+        log(first)
+    with Store(directory) as second, second.lock():
+        assert [run.info.status for run in runs(second)] == ["KILLED"]
+
+
+def test_a_second_run_at_the_same_time_is_told_what_to_do(store):
+    with (
+        pytest.raises(BadInput, match=r"pettoolkit\.lock: another run is writing .*tracking\.dir=DIR"),
+        Store(store.directory).lock(),
+    ):
+        pass
+    assert store.finished("example") == {}  # reading is free
+
+
+def test_the_lock_is_free_after_a_run(tmp_path, empty_database):
+    directory = tmp_path / "mlruns"
+    for _ in range(2):
+        with Store(directory).lock():
+            pass
+
+
+def test_writing_without_the_lock_is_a_mistake_of_ours(tmp_path):
+    with pytest.raises(RuntimeError, match="lock"):
+        log(Store(tmp_path / "mlruns"))
+
+
+def test_a_full_disk_is_one_clear_line(store, monkeypatch):
+    def full(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(BadInput, match=r"no space left \(make some, or choose another folder") as caught:
+            log(store)
+    assert len(caught.value.lines) == 1
+    assert "\n" not in str(caught.value)
+    assert store.finished("example") == {}
+
+
+def test_a_full_disk_under_the_database_is_the_same_line(tmp_path):
+    database = sqlite3.connect(tmp_path / DATABASE)
+    database.execute("CREATE TABLE t (x)")
+    database.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(BadInput, match="no space left"), explained(tmp_path):
+        database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+
+def test_a_folder_that_can_not_be_made_is_one_clear_line(tmp_path):
+    (tmp_path / "mlruns").write_text("a file")
+    with (
+        pytest.raises(BadInput, match=r"mlruns.*(exists|directory) \(check the path"),
+        Store(tmp_path / "mlruns").lock(),
+    ):
+        pass
+
+
+def test_a_damaged_database_is_named(tmp_path):
+    (tmp_path / DATABASE).write_bytes(b"not a database " * 100)
+    with pytest.raises(BadInput, match=r"mlflow\.db: damaged"):
+        Store(tmp_path).finished("example")
+
+
+def test_half_a_database_left_by_a_dead_program_does_no_harm(tmp_path):
+    (tmp_path / f"{DATABASE}.new").write_bytes(b"half")
+    with Store(tmp_path) as store, store.lock():
+        store.begin("example")
+    assert not (tmp_path / f"{DATABASE}.new").exists()
+    assert Store(tmp_path).finished("example") == {}
+
+
+def test_a_summary_is_one_run_that_is_replaced(store):
+    store.log_summary("example", summary(mean={"utility/auroc": 0.1}))
+    made = summary(sd={"utility/auroc": 0.02}, intervals={"utility/auroc": Interval(0.6, 0.8)}, worst_site="north")
+    run_id = store.log_summary("example", made)
+    store.log_summary("example", summary(spec=spec(arm="local", options={})))
+    found = {run.info.run_name: run for run in runs(store, "tags.`pet.kind` = 'summary'")}
+    assert set(found) == {"federated fedavg logistic", "local logistic"}
+    run = found["federated fedavg logistic"]
+    assert run.info.run_id == run_id
+    assert run.data.metrics == {"utility/auroc": 0.7, "utility/auroc_seed_sd": 0.02}
+    assert run.data.params["seed"] == "0, 1"
+
+
+def test_a_summary_is_not_a_cell(store):
+    store.log_summary("example", summary())
+    assert store.finished("example") == {}
+
+
+def test_nothing_leaves_the_folder_for_the_current_one(store, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    store.begin("example")
+    log(store)
+    assert {p.name for p in tmp_path.iterdir()} == {"mlruns"}
+
+
+def test_not_measured_is_kept_as_such(store):
+    kept = store.load_result(log(store))
+    assert kept.per_site["south"]["auroc"] == NotMeasured("undefined: one class at this site")
+
+
+KILLED_WHILE_LOGGING = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from made_up import log, result
+from pettoolkit.tracking import artifacts
+from pettoolkit.tracking.store import Store
+with Store(Path(sys.argv[1])) as store, store.lock():
+    store.begin("example")
+    log(store, made=result("first"))
+    artifacts.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    log(store, made=result("second"))
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_loses_the_cell_in_flight_and_nothing_else(tmp_path):
+    command = [sys.executable, "-c", KILLED_WHILE_LOGGING, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Store(tmp_path) as store, store.lock():
+        assert set(store.finished("example")) == {"first"}
+        log(store, made=result("second"))
+        assert set(store.finished("example")) == {"first", "second"}
+
+
+def test_the_digests_tag_is_json(store):
+    run = store._open().get_run(log(store))
+    assert json.loads(run.data.tags["pet.digests"]) == {"north": "aa", "south": "bb"}
