@@ -29,3 +29,14 @@ def physionet2019() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the PhysioNet data: PETTOOLKIT_PHYSIONET2019 is {named or 'not set'}, no folder {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's empty database: its tables are created once, since that takes seconds."""
+    from pettoolkit.tracking.database import DATABASE
+    from pettoolkit.tracking.store import Store
+
+    directory = tmp_path_factory.mktemp("template")
+    Store(directory)._open()
+    return directory / DATABASE

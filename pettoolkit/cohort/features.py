@@ -84,7 +84,7 @@ def _scale(raw: npt.NDArray[np.float64], column: Column) -> npt.NDArray[np.float
     if column.log:
         signed = low <= 0
         values, ends = _log(values, signed=signed), _log(ends, signed=signed)
-    return 2.0 * (values - ends[0]) / (ends[1] - ends[0]) - 1.0
+    return np.asarray(2.0 * (values - ends[0]) / (ends[1] - ends[0]) - 1.0)
 
 
 def _log(value: npt.NDArray[np.float64], *, signed: bool) -> npt.NDArray[np.float64]:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from pettoolkit.cohort.marginals import Figures, figures
-from pettoolkit.cohort.profiles import PANELS, Panel, SiteProfile
+from pettoolkit.cohort.marginals import figures
+from pettoolkit.cohort.profiles import BEDSIDE, PANELS, Laboratory, SiteProfile
 from pettoolkit.cohort.risk import Patients
 
 Bools = npt.NDArray[np.bool_]
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
 MONITOR = ("HR", "O2Sat", "SBP", "MAP", "Resp")
-BEDSIDE = (*MONITOR, "Temp", "DBP")
+MONITORED = (*MONITOR, "Temp", "DBP")
 
 
 class _Habit(NamedTuple):
@@ -40,7 +40,7 @@ class _Habit(NamedTuple):
     first: float
 
 
-HABITS: dict[Panel, _Habit] = {
+HABITS: dict[Laboratory, _Habit] = {
     "blood_count": _Habit(0.39, 0.10, 0.75, 0.0, 0.09),
     "blood_gas": _Habit(0.52, 0.15, 0.0, 0.80, 0.18),
     "chemistry": _Habit(0.45, 0.10, 0.75, 0.0, 0.11),
@@ -73,22 +73,24 @@ def measured(profile: SiteProfile, patients: Patients, stay: Ints, hour: Ints, r
     """
     base = figures(profile.base)
     out = np.ones((len(stay), len(base.variables)), dtype=np.bool_)
-    _bedside(out, base, stay, hour, rng)
+    _bedside(out, profile, stay, hour, rng)
     latent = rng.standard_normal((len(patients.hours), 2))  # routine, gas
     for panel, names in PANELS.items():
         _panel(out, profile, panel, names, patients, latent, stay, hour, rng)
     return out
 
 
-def _bedside(out: Bools, base: Figures, stay: Ints, hour: Ints, rng: np.random.Generator) -> None:
-    rates = {v: _rate(base.row_missing[base.index(v)], base.never_measured[base.index(v)]) for v in BEDSIDE}
+def _bedside(out: Bools, profile: SiteProfile, stay: Ints, hour: Ints, rng: np.random.Generator) -> None:
+    base = figures(profile.base)
+    factors = {BEDSIDE[k]: v for k, v in profile.panels.items() if k in BEDSIDE}
+    rates = {v: _rate(base.row_missing[base.index(v)], base.never_measured[base.index(v)]) for v in MONITORED}
     gap = _GAP * (1 - max(rates.values()))
     first = hour == 0
     later = max(gap - float(first.mean()) * (_FIRST_HOUR_GAP - gap), 0.0)
     connected = rng.random(len(hour)) >= np.where(first, _FIRST_HOUR_GAP, later)
     for name, rate in rates.items():
         i = base.index(name)
-        ever = rng.random(int(stay[-1]) + 1) >= base.never_measured[i]
+        ever = rng.random(int(stay[-1]) + 1) < _odds_times(1 - base.never_measured[i], factors.get(name, 1.0))
         out[:, i] = connected & ever[stay] & (rng.random(len(hour), dtype=np.float32) < rate / (1 - gap))
 
 
@@ -99,7 +101,7 @@ def _rate(row_missing: float, never: float) -> float:
 def _panel(
     out: Bools,
     profile: SiteProfile,
-    panel: Panel,
+    panel: Laboratory,
     names: tuple[str, ...],
     patients: Patients,
     latent: Floats,
@@ -143,7 +145,7 @@ def _odds_times(share: float, factor: float) -> float:
     return share * factor / (1 - share + share * factor)
 
 
-def _absent(profile: SiteProfile, panel: Panel) -> float:
+def _absent(profile: SiteProfile, panel: Laboratory) -> float:
     """Share of patients for whom a panel is drawn that the base hospital lacks: as at the other, if it is asked for."""
     other = figures("B" if profile.base == "A" else "A")
     if panel not in profile.panels:

@@ -14,10 +14,11 @@ from pettoolkit.cohort.marginals import Base, figures
 from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.errors import BadInput
 
-Panel = Literal[
+Laboratory = Literal[
     "blood_count", "blood_gas", "chemistry", "coagulation", "end_tidal_co2", "lactate", "liver", "minerals", "troponin"
 ]
-PANELS: dict[Panel, tuple[str, ...]] = {
+Bedside = Literal["diastolic", "respiration", "saturation"]
+PANELS: dict[Laboratory, tuple[str, ...]] = {
     "blood_count": ("Hct", "Hgb", "WBC", "Platelets"),
     "blood_gas": ("BaseExcess", "FiO2", "pH", "PaCO2", "SaO2"),
     "chemistry": ("HCO3", "BUN", "Chloride", "Creatinine", "Glucose", "Potassium"),
@@ -29,6 +30,8 @@ PANELS: dict[Panel, tuple[str, ...]] = {
     "troponin": ("TroponinI",),
 }
 """Laboratory values that are drawn together."""
+BEDSIDE: dict[Bedside, str] = {"diastolic": "DBP", "respiration": "Resp", "saturation": "O2Sat"}
+"""Monitored values that a hospital may not record."""
 
 Effect = Literal[
     "age", "glucose", "organs", "pressure", "respiration", "severity", "shock", "suspicion", "temperature", "white_count"
@@ -111,7 +114,7 @@ class SiteProfile(_Frozen):
     stays: int = Field(ge=1, le=1_000_000)
     prevalence: float = Field(ge=0, le=0.5)
     units: Units = Units()
-    panels: dict[Panel, Annotated[float, Field(ge=0, le=100)]] = {}
+    panels: dict[Laboratory | Bedside, Annotated[float, Field(ge=0, le=100)]] = {}
     mixups: tuple[Mixup, ...] = ()
     outliers: tuple[Outlier, ...] = ()
     shifts: dict[str, Finite] = {}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pettoolkit.cohort.marginals import GRID, figures, quantile_tables, score_correlation
-from pettoolkit.cohort.measurement import BEDSIDE, measured, spoil
+from pettoolkit.cohort.measurement import MONITORED, measured, spoil
 from pettoolkit.cohort.profiles import Mixup, Outlier, SiteProfile, Units, load_profiles
 from pettoolkit.cohort.risk import Patients, draw_patients
 from pettoolkit.errors import BadInput
@@ -118,7 +118,7 @@ def _hourly_scores(
 def _share(variable: str) -> float:
     if variable in _STATIC:
         return 1.0
-    return _LEVEL_BEDSIDE if variable in BEDSIDE else _LEVEL_LABORATORY
+    return _LEVEL_BEDSIDE if variable in MONITORED else _LEVEL_LABORATORY
 
 
 def _remember(noise: Floats32, starts: Ints, hours: Ints) -> None:

@@ -62,6 +62,8 @@ class Gathered:
 
     def take(self, order: npt.NDArray[np.intp]) -> Gathered:
         """Put the rows in another order."""
+        if np.array_equal(order, np.arange(len(order))):
+            return self
         missing = {name: mask[order] for name, mask in self.missing.items()}
         frame = self.frame.iloc[order].reset_index(drop=True)
         return Gathered(frame, missing, self.site[order], self.file[order], self.row[order], self.files)

@@ -141,14 +141,15 @@ def show(config: ExperimentConfig) -> Comparison:
     """The finished cells of an experiment, without running anything."""
     prepared = prepare(config)
     with _store(config) as store:
-        return [
-            _stored(store, prepared, cell.spec, "skipped")
+        reports = [
+            _stored(store, prepared, cell.spec)
             if cell.status == "finished"
             else CellReport(
-                cell.spec, "excluded" if cell.status == "excluded" else "failed", reason=cell.reason or "not run yet"
+                cell.spec, "excluded" if cell.status == "excluded" else "missing", reason=cell.reason or "not run yet"
             )
             for cell in _planned(prepared, store)
         ]
+        return Comparison(tuple(reports), tuple(summaries_of(store, reports)))
 
 
 def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:

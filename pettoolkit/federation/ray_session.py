@@ -42,10 +42,8 @@ def start_ray(workers: int) -> bool:
     EngineFailed
         If it did not start, was shut down, and did not start again.
     """
-    _set_defaults(_ENVIRONMENT)
-    if not on_cluster() and "RAY_AUTH_MODE" not in os.environ:
-        # Ray listens on all addresses, and whoever reaches it may run code beside the hospitals' tables.
-        _set_defaults({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
@@ -69,6 +67,7 @@ def stop_ray() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+        _reread_authentication()
 
 
 def _init(workers: int) -> None:
@@ -80,8 +79,27 @@ def _init(workers: int) -> None:
         return
     # Workers inherit the environment of Ray's own processes: one thread each, and modules found as they are here.
     path = os.pathsep.join(entry for entry in sys.path if os.path.isdir(entry))
-    with _environment({**ONE_THREAD, "PYTHONPATH": path}):
+    with _environment({**ONE_THREAD, **_token(), "PYTHONPATH": path}):
+        _reread_authentication()
         ray.init(address="local", num_cpus=workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+
+
+def _token() -> dict[str, str]:
+    """Make a password for our own Ray, unless a person has set how Ray is to authenticate.
+
+    Ray listens on all addresses, and whoever reaches it may run code beside the hospitals' tables.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _reread_authentication() -> None:
+    """Let Ray, which may have been imported long ago, read the environment's authentication again."""
+    import ray
+
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    ray._raylet.Config.initialize("")
 
 
 def _did_not_start(error: Exception) -> str:
@@ -102,11 +120,6 @@ def _mute_raylet() -> None:
 
 def _print_nothing(data: object, ignore_prefix: bool) -> None:
     return None
-
-
-def _set_defaults(values: Mapping[str, str]) -> None:
-    for name, value in values.items():
-        os.environ.setdefault(name, value)
 
 
 @contextmanager

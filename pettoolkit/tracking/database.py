@@ -22,10 +22,10 @@ DATABASE = "mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""Nothing goes to the network, and no banner is printed between our own lines."""
+"""Nothing goes to the network, and no banner or traceback is printed where we say it in one line ourselves."""
 
 _ELSEWHERE = "or choose another folder with --set tracking.dir=DIR"
 _FULL = {errno.ENOSPC, errno.EDQUOT}

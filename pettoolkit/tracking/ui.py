@@ -112,7 +112,7 @@ def running(directory: Path, port: int | None = None) -> Iterator[Server]:
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             _command(directory, port),
-            env={**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**os.environ, **QUIET, "MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -25,6 +25,8 @@ def starts(monkeypatch):
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    # The session's real Ray may run in this process, and must not have its password taken away.
+    monkeypatch.setattr(ray_session, "_reread_authentication", lambda: None)
     monkeypatch.setattr(ray, "shutdown", lambda: seen.append("shutdown"))
     return seen
 
@@ -66,7 +68,28 @@ def test_ray_address_leads_to_a_cluster(starts, monkeypatch):
     assert "num_cpus" not in options
 
 
-def test_the_hook_that_keeps_ray_quiet_is_still_there():
+def test_our_own_ray_asks_for_a_password_that_is_forgotten_afterwards(starts, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    ray_session.start_ray(1)
+    ray_session.start_ray(1)
+    (_, first), (_, second) = starts
+    assert first["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == 64
+    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+    assert "RAY_AUTH_MODE" not in os.environ
+
+
+def test_the_way_of_authenticating_that_a_person_chose_is_kept(starts, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    ray_session.start_ray(1)
+    assert starts[0][1]["RAY_AUTH_MODE"] == "disabled"
+    assert "RAY_AUTH_TOKEN" not in starts[0][1]
+
+
+def test_rays_private_parts_that_are_used_are_still_there():
     from ray._private import worker
+    from ray._raylet import AuthenticationTokenLoader, Config
 
     assert callable(worker.print_to_stdstream)
+    assert callable(AuthenticationTokenLoader.instance().reset_cache)
+    assert callable(Config.initialize)

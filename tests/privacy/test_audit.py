@@ -16,7 +16,7 @@ NET = DenseNet(4)
 STEPS, CLIP, SIGMA, PATIENTS = 3, 0.5, 1.5, 20
 MECHANISM = gaussian(SIGMA, STEPS, CLIP)
 MU = math.sqrt(STEPS) / SIGMA
-RUNS, SEEDS = 60, 20
+RUNS, SEEDS = 40, 20
 
 
 @dataclass

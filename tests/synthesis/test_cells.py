@@ -21,11 +21,10 @@ def test_every_value_falls_into_exactly_one_cell(values, column, bins):
     assert ((codes >= 0) & (codes < len(cells))).all()
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda c: c.name)
+# whole numbers are left out: rounding may move one to the neighbouring bin
+@pytest.mark.parametrize("column", [c for c in COLUMNS if not c.integer], ids=lambda c: c.name)
 def test_decoding_a_cell_gives_a_value_of_that_cell(column):
     cells = Cells.of(column, 16)
-    if column.integer:
-        pytest.skip("rounding may move a value to the neighbouring bin")
     codes = np.repeat(np.arange(len(cells)), 20)
 
     values = cells.decode(codes, np.random.default_rng(0))

@@ -1,0 +1,190 @@
+"""The runner: finished cells are skipped, changed ones run again, and nothing finished is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pettoolkit.errors import BadInput
+from pettoolkit.experiment import execute, runner
+from pettoolkit.experiment.cells import Comparison
+from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.experiment.load import load
+from pettoolkit.tracking.store import Store
+from tests import small_cohort as small
+
+CONTRACT = """\
+name: small
+prevalence: 0.2
+columns:
+  - {name: patient, role: patient_id}
+  - {name: age, low: 18, high: 100, integer: true, missing: never, quasi_identifier: true}
+  - {name: sex, kind: binary, missing: never, quasi_identifier: true}
+  - {name: lactate, low: 0.01, high: 100, log: true, sensitive: true}
+  - {name: pulse, low: 0, high: 250}
+  - {name: y, kind: binary, role: outcome}
+"""
+EXPERIMENT = """\
+name: small
+task: table-outcome
+sites: {source: tables, path: DATA}
+arms:
+  - {arm: local, epochs: 3}
+  - {arm: pooled, epochs: 3}
+  - {arm: federated, rounds: 2}
+seeds: [0, 1]
+engine: inline
+tracking: {dir: MLRUNS}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "contract.yaml").write_text(CONTRACT)
+    for site in small.SITES:
+        small.rows(site, 120).to_csv(data / f"{site}.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def config(folder: Path, empty_database: Path) -> Callable[..., ExperimentConfig]:
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_database, folder / "mlruns")
+
+    def read(text: str = EXPERIMENT) -> ExperimentConfig:
+        path = folder / "small.yaml"
+        path.write_text(text.replace("DATA", str(folder / "data")).replace("MLRUNS", str(folder / "mlruns")))
+        return load(path)
+
+    return read
+
+
+def statuses(found: Comparison) -> list[str]:
+    return [cell.status for cell in found.cells]
+
+
+def test_a_repeated_command_skips_what_is_finished_and_shows_the_same_figures(config) -> None:  # type: ignore[no-untyped-def]
+    first, second = runner.run(config()), runner.run(config())
+
+    assert statuses(first) == ["done"] * 6
+    assert statuses(second) == ["skipped"] * 6
+    assert [c.result.metrics for c in first.cells] == [c.result.metrics for c in second.cells]
+    assert runner.show(config()).summaries == second.summaries
+    assert {len(s.seeds) for s in second.summaries} == {2}
+
+
+def test_a_run_repeats_itself_bit_for_bit(config) -> None:  # type: ignore[no-untyped-def]
+    def figures(found: Comparison) -> list[dict[str, float]]:
+        return [{k: v for k, v in c.result.metrics.items() if not k.startswith("cost/")} for c in found.cells]
+
+    assert figures(runner.run(config())) == figures(runner.run(config(), force=True))
+
+
+def test_a_changed_cell_of_a_table_runs_again_and_the_plan_says_why(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    runner.run(config())
+    table = pd.read_csv(folder / "data" / "north.csv")
+    table.loc[3, "age"] += 1
+    table.to_csv(folder / "data" / "north.csv", index=False)
+
+    planned = runner.plan(config())
+
+    assert {c.status for c in planned} == {"stale"}
+    assert "north" in planned[0].reason
+    assert statuses(runner.run(config())) == ["done"] * 6
+
+
+def test_another_contract_runs_again(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    runner.run(config())
+    (folder / "data" / "contract.yaml").write_text(CONTRACT.replace("prevalence: 0.2", "prevalence: 0.25"))
+
+    planned = runner.plan(config())
+
+    assert {c.status for c in planned} == {"stale"}
+    assert "contract" in planned[0].reason
+
+
+def test_a_raised_result_version_runs_again(config, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    runner.run(config())
+    monkeypatch.setattr(runner, "RESULT_VERSION", runner.RESULT_VERSION + 1)
+    monkeypatch.setattr("pettoolkit.tracking.store.RESULT_VERSION", runner.RESULT_VERSION, raising=False)
+
+    assert {c.status for c in runner.plan(config())} == {"stale"}
+
+
+def test_names_paths_and_engine_do_not_make_a_cell_stale(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    runner.run(config())
+    moved = folder / "moved"
+    (folder / "data").rename(moved)
+
+    again = config(EXPERIMENT.replace("DATA", str(moved)).replace("engine: inline", "engine: ray"))
+
+    assert {c.status for c in runner.plan(again)} == {"finished"}
+
+
+def test_an_interrupted_run_goes_on_where_it_was(config, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    whole, calls = execute.execute, []
+
+    def interrupted(*args):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(execute, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(config())
+    monkeypatch.setattr(execute, "execute", whole)
+
+    assert [c.status for c in runner.plan(config())].count("finished") == 3
+    assert sorted(statuses(runner.run(config()))) == ["done"] * 3 + ["skipped"] * 3
+
+
+def test_one_failed_cell_keeps_the_others(config, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def crash(*_: object) -> None:
+        raise ValueError("patient 17")
+
+    monkeypatch.setattr("pettoolkit.arms.federated.inside.contribution", crash)
+
+    found = runner.run(config())
+
+    assert sorted(statuses(found)) == ["done"] * 4 + ["failed"] * 2
+    assert all("hospital" in c.reason and "17" not in c.reason for c in found.cells if c.status == "failed")
+
+
+def test_a_second_run_at_the_same_time_is_one_clear_line(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    with Store(folder / "mlruns").lock(), pytest.raises(BadInput, match=r"mlruns.*another"):
+        runner.run(config())
+
+
+def test_showing_an_experiment_that_never_ran_makes_nothing(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(folder / "mlruns")
+
+    found = runner.show(config())
+
+    assert set(statuses(found)) == {"missing"}
+    assert not (folder / "mlruns").exists()
+
+
+def test_a_summary_lands_beside_the_cells(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    import mlflow
+
+    runner.run(config())
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+
+    kinds = [run.data.tags["pet.kind"] for run in runs]
+    assert kinds.count("cell") == 6
+    assert kinds.count("summary") == 3
+    for run in runs:
+        assert "privacy/epsilon" not in run.data.metrics
+        assert run.data.params["epsilon"] == "inf"
+        json.dumps(run.data.metrics)
