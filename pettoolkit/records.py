@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 if typing.TYPE_CHECKING:
-    import numpy as np
+    import numpy.typing as npt
 
 SCHEMA_VERSION = 1
 RESULT_VERSION = 1
@@ -205,7 +205,7 @@ class Weights:
     arrays: Mapping[str, Mapping[str, Json]]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Weights:
         """Pack named numpy arrays."""
         return cls(
             {
@@ -214,7 +214,7 @@ class Weights:
             }
         )
 
-    def unpack(self) -> dict[str, np.ndarray]:
+    def unpack(self) -> dict[str, npt.NDArray[Any]]:
         """Named numpy arrays (copies)."""
         import numpy as np
 
@@ -336,7 +336,9 @@ def _decode(kind: Any, data: Json) -> Any:
         if kind is NotMeasured:
             return NotMeasured(data["not_measured"])
         if data.get("schema_version", 0) > SCHEMA_VERSION:
-            raise ValueError(f"{kind.__name__}: schema_version {data['schema_version']} is newer than this program's {SCHEMA_VERSION}")
+            raise ValueError(
+                f"{kind.__name__}: schema_version {data['schema_version']} is newer than this program's {SCHEMA_VERSION}"
+            )
         hints = typing.get_type_hints(kind)
         return kind(**{key: _decode(hints[key], item) for key, item in data.items()})
     if kind is float and data is not None:

@@ -12,8 +12,8 @@ import pandas as pd
 from flwr.serverapp import Grid
 
 from pettoolkit.arms.app import build_app
-from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
 from pettoolkit.arms.common import contract_of
+from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
 from pettoolkit.cohort.contract import Column, Contract
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.federation.engine import open_grid
@@ -93,9 +93,7 @@ def hospitals(key_for: RunSpec | None = None, **tables: pd.DataFrame) -> dict[st
     if key_for is not None and key_for.arm.startswith("encrypted"):
         scheme, _ = scheme_of(key_for, contract_of(key_for))
         key = SecretKey.create(replace(scheme, tau=100 * scheme.tau)).to_bytes()
-    return {
-        name: Site(name, tables.get(name, rows(name)), CONTRACT, secret_key=key) for name in SITES
-    }
+    return {name: Site(name, tables.get(name, rows(name)), CONTRACT, secret_key=key) for name in SITES}
 
 
 def grid(sites: Mapping[str, Site]) -> AbstractContextManager[Grid]:

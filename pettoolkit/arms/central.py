@@ -31,9 +31,7 @@ def ask_validation(grid: MeteredGrid, spec: RunSpec, snapshots: Sequence[Params]
     All snapshots travel in one message per hospital, stacked along a new first axis.
     """
     arrays = {name: np.stack([s[name].numpy() for s in snapshots]) for name in snapshots[0]}
-    replies = ask(
-        grid, spec, "validate", "validation", wants="metrics", sites=spec.sites, kind="model", arrays=arrays
-    )
+    replies = ask(grid, spec, "validate", "validation", wants="metrics", sites=spec.sites, kind="model", arrays=arrays)
     return [sum(r.figures[f"loss_{i}"] for r in replies.values()) for i in range(len(snapshots))]
 
 

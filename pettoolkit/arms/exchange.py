@@ -164,4 +164,3 @@ def _read(site: str, content: RecordDict) -> Reply:
         )
     except ValueError as error:
         raise SiteFailed(site, str(error)) from None
-

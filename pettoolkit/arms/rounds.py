@@ -26,7 +26,9 @@ FEDADAM = {"eta": 0.03, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3}
 """FedAdam's server step (Reddi et al. 2021, arXiv:2003.00295); the names are Flower's."""
 
 
-def contribution(site: Site, spec: RunSpec, model: Arrays, number: int) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
+def contribution(
+    site: Site, spec: RunSpec, model: Arrays, number: int
+) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
     """What one hospital adds to round ``number``, and its count of training patients.
 
     FedSGD: the mean gradient over all of its training patients. Otherwise: its model after local steps.

@@ -132,10 +132,10 @@ class Contract(_Frozen):
 
     def select(self, features: FeatureSet) -> Contract:
         """The same contract with only the columns that the feature set has (``compact`` or ``full``)."""
-        kept = tuple(
-            c for c in self.columns if c.role != "feature" or features == "full" or c.features == features
+        kept = tuple(c for c in self.columns if c.role != "feature" or features == "full" or c.features == features)
+        return self.model_copy(
+            update={"columns": tuple(c for c in kept if not (c.role == "feature" and c.features == "none"))}
         )
-        return self.model_copy(update={"columns": tuple(c for c in kept if not (c.role == "feature" and c.features == "none"))})
 
     def digest(self) -> str:
         """SHA-256 (hex) of everything that can change a number; titles and sources do not count."""

@@ -70,7 +70,9 @@ def landmark_rows(hours: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         if column.role == "outcome":
             out[column.name] = (onset[kept] < np.iinfo(np.int64).max).astype(np.int8)
         elif column.role != "feature" or column.kind == "category":
-            out[column.name] = values[starts[kept]] if column.role != "feature" else _last_object(values[early], index, n)
+            out[column.name] = (
+                values[starts[kept]] if column.role != "feature" else _last_object(values[early], index, n)
+            )
         else:
             window = values[early].astype(np.float64)
             out[column.name] = _last(window, index, n)
@@ -89,7 +91,14 @@ def _summary_column(column: Column, summary: str, hours: int) -> Column:
         "integer": False,
     }
     if summary == "count":
-        update |= {"unit": "measurements", "low": 0.0, "high": float(hours), "log": False, "missing": "never", "integer": True}
+        update |= {
+            "unit": "measurements",
+            "low": 0.0,
+            "high": float(hours),
+            "log": False,
+            "missing": "never",
+            "integer": True,
+        }
     elif summary == "slope":
         assert column.low is not None and column.high is not None
         reach = (column.high - column.low) / hours

@@ -127,7 +127,7 @@ def _quantiles(p: Floats, mean: float, sd: float, low: float, high: float) -> Fl
 def _heavy_above(p: Floats, mean: float, sd: float, low: float, high: float) -> Floats:
     def table(curve: float, tail: float) -> Floats:
         q = np.interp(GRID, _KNOTS, p)
-        below = GRID < _KNOTS[0]
+        below = _KNOTS[0] > GRID
         q[below] = p[0] - _LIGHT_TAIL * (_KNOTS[0] - GRID[below]) * (p[1] - p[0]) / (_KNOTS[1] - _KNOTS[0])
         way = (GRID - _KNOTS[3]) / (_KNOTS[4] - _KNOTS[3])
         bend = (way > 0) & (way <= 1)

@@ -34,7 +34,16 @@ BEDSIDE: dict[Bedside, str] = {"diastolic": "DBP", "respiration": "Resp", "satur
 """Monitored values that a hospital may not record."""
 
 Effect = Literal[
-    "age", "glucose", "organs", "pressure", "respiration", "severity", "shock", "suspicion", "temperature", "white_count"
+    "age",
+    "glucose",
+    "organs",
+    "pressure",
+    "respiration",
+    "severity",
+    "shock",
+    "suspicion",
+    "temperature",
+    "white_count",
 ]
 """What raises the risk of sepsis; :data:`pettoolkit.cohort.risk.EFFECTS` says how much."""
 

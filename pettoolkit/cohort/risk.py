@@ -41,7 +41,10 @@ _UNIT_LOG_ODDS = {"A": (0.15, -0.85, 0.1), "B": (0.0, 0.1, -0.05)}  # medical, s
 
 # Hours until the label turns positive, and hours of the other stays: quantiles, rounded, much alike at A and B.
 _ONSET = ((0.0, 0.12, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0), (0.0, 0.0, 5.0, 28.0, 72.0, 129.0, 184.0, 250.0, 326.0))
-_STAY = ((0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0), (8.0, 11.0, 16.0, 19.0, 24.5, 38.5, 46.5, 54.0, 61.0, 90.0))
+_STAY = (
+    (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0),
+    (8.0, 11.0, 16.0, 19.0, 24.5, 38.5, 46.5, 54.0, 61.0, 90.0),
+)
 _AFTER_LABEL = (9, 11)  # hours from the first positive label to the end: six to the onset and about three more
 
 

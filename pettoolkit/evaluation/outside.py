@@ -65,4 +65,5 @@ def _labels(column: str, levels: npt.NDArray[np.generic]) -> npt.NDArray[np.str_
     edges = [f"below {AGE_BANDS[0]}"]
     edges += [f"{low} to {high - 1}" for low, high in zip(AGE_BANDS[:-1], AGE_BANDS[1:], strict=True)]
     edges += [f"{AGE_BANDS[-1]} and over"]
-    return np.array(edges)[levels.astype(int)]
+    labels: npt.NDArray[np.str_] = np.array(edges)[levels.astype(int)]
+    return labels

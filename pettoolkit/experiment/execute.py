@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from flwr.serverapp import Grid
 
 from pettoolkit.arms.app import coordinate
@@ -132,9 +133,9 @@ def _undefined(judged: Evaluation) -> list[str]:
     return [f"{name}: {why.reason}" for name, why in judged.undefined.items() if name.startswith("site/")]
 
 
-def weights_of(models: Models) -> dict[str, np.ndarray]:
+def weights_of(models: Models) -> dict[str, npt.NDArray[Any]]:
     """All models' arrays in one flat mapping, per-site ones as ``site/tensor``, for one safetensors file."""
-    flat: dict[str, np.ndarray] = {}
+    flat: dict[str, npt.NDArray[Any]] = {}
     for site, weights in models.by_site.items():
         prefix = "" if site == Models.SHARED else f"{site}/"
         flat |= {f"{prefix}{name}": array for name, array in weights.unpack().items()}

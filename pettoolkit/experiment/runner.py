@@ -129,7 +129,7 @@ def run(
             else:
                 todo.append(cell.spec)
         if todo:
-            reports += _run_cells(prepared, todo, store, engine or config.engine, workers, progress, config_text)
+            reports += _run_cells(prepared, todo, store, engine, workers, progress or _quiet, config_text)
         summaries = summaries_of(store, reports)
         if any(report.status == "done" for report in reports):
             for summary in summaries:
@@ -188,25 +188,37 @@ def _run_cells(
     prepared: Prepared,
     todo: Sequence[RunSpec],
     store: Store,
-    engine: str,
+    asked: str | None,
     workers: int | None,
-    progress: Progress | None,
+    say: Progress,
     config_text: str,
 ) -> list[CellReport]:
-    from pettoolkit.arms.app import build_app
-    from pettoolkit.federation.engine import open_grid
-
-    say = progress or _quiet
     reports: list[CellReport] = []
     with ExitStack() as stack:
-        hosted = hospitals(prepared, todo, engine, stack)
-        say(f"starting {engine} with {len(hosted)} hospitals", 0, len(todo))
-        grid = stack.enter_context(open_grid(engine, build_app, hosted, workers))
+        grid = _opened(prepared, todo, asked, workers, say, stack)
         for done, spec in enumerate(todo):
             say(_title(spec), done, len(todo))
             reports.append(_run_cell(prepared, grid, spec, store, config_text))
         say("done", len(todo), len(todo))
     return reports
+
+
+def _opened(
+    prepared: Prepared, todo: Sequence[RunSpec], asked: str | None, workers: int | None, say: Progress, stack: ExitStack
+) -> Grid:
+    """The grid that was asked for; the file's own engine may give way to this process, and that is said."""
+    from pettoolkit.arms.app import build_app
+    from pettoolkit.federation.engine import open_grid
+
+    engine = asked or prepared.config.engine
+    say(f"starting {engine} with {len(prepared.cohort.hospitals)} hospitals", 0, len(todo))
+    try:
+        return stack.enter_context(open_grid(engine, build_app, hospitals(prepared, todo, engine, stack), workers))
+    except EngineFailed as error:
+        if asked is not None or engine == "inline":
+            raise
+        say(f"{error}; going on in this process (engine: inline)", 0, len(todo))
+    return stack.enter_context(open_grid("inline", build_app, hospitals(prepared, todo, "inline", stack)))
 
 
 def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, config_text: str) -> CellReport:
@@ -237,7 +249,7 @@ def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: E
     hospitals already knew.
     """
     from pettoolkit.hospital.site import Site
-    from pettoolkit.hospital.store import FileStore, MemoryStore, Store
+    from pettoolkit.hospital.store import FileStore, MemoryStore
 
     key = _shared_key(todo)
     root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))

@@ -58,7 +58,9 @@ class Policy(BaseModel):
         if envelope.kind not in self.kinds:
             raise Refused(f"hospital {site}: kind {envelope.kind} is not in its policy (kinds: {_listed(self.kinds)})")
         if envelope.purpose in ("evaluation", "audit") and envelope.kind != "metrics" and not self.evaluation_rows:
-            raise Refused(f"hospital {site}: {envelope.purpose} of single patients is not granted, only aggregated metrics")
+            raise Refused(
+                f"hospital {site}: {envelope.purpose} of single patients is not granted, only aggregated metrics"
+            )
         payload = envelope.payload
         if isinstance(payload, Table) and self.columns is not None:
             extra = sorted(set(payload.rows.columns) - set(self.columns))

@@ -97,7 +97,9 @@ class Site:
             If the coordinator's contract is not this hospital's.
         """
         if spec.contract_digest and spec.contract_digest != self.contract.digest():
-            raise Refused(f"hospital {self.name}: the run's contract is not this hospital's (compare the contract files)")
+            raise Refused(
+                f"hospital {self.name}: the run's contract is not this hospital's (compare the contract files)"
+            )
         return self._contract(spec.features)
 
     def _contract(self, features: str) -> Contract:

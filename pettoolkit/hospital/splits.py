@@ -69,7 +69,13 @@ def split_patients(
     order = np.array([hashlib.blake2b(i.encode(), key=key, digest_size=8).digest() for i in ids], dtype="S8")
 
     part = np.full(len(ids), "test", dtype="U10")
-    shares = {"train": TRAIN, "validation": VALIDATION, "test": TEST, "control": REFERENCE / 2, "attacker": REFERENCE / 2}
+    shares = {
+        "train": TRAIN,
+        "validation": VALIDATION,
+        "test": TEST,
+        "control": REFERENCE / 2,
+        "attacker": REFERENCE / 2,
+    }
     if tested is not None:
         del shares["test"]
     edges = np.cumsum(list(shares.values())) / sum(shares.values())
@@ -80,4 +86,6 @@ def split_patients(
         for name, begin, end in zip(shares, np.r_[0, cuts[:-1]], cuts, strict=True):
             part[members[begin:end]] = name
     of_row = part[row_patient]
-    return Split(**{name: np.flatnonzero(of_row == name) for name in ("train", "validation", "test", "control", "attacker")})
+    return Split(
+        **{name: np.flatnonzero(of_row == name) for name in ("train", "validation", "test", "control", "attacker")}
+    )

@@ -94,7 +94,12 @@ class DenseNet:
         return layers[::-1]
 
     def gradient_sum(
-        self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, layers: list[tuple[Tensor, Tensor]] | None = None, scale: Tensor | None = None
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        layers: list[tuple[Tensor, Tensor]] | None = None,
+        scale: Tensor | None = None,
     ) -> Params:
         """Sum over patients of each one's gradient, each multiplied by its ``scale`` (shape (n,); None: 1).
 

@@ -40,9 +40,7 @@ class AdamSettings:
     weight_decay: float = 1e-4
 
 
-def adam(
-    net: DenseNet, params: Params, rows: Rows, settings: AdamSettings, generator: torch.Generator
-) -> list[Params]:
+def adam(net: DenseNet, params: Params, rows: Rows, settings: AdamSettings, generator: torch.Generator) -> list[Params]:
     """Train in one place and return the parameters after each epoch; see :func:`sgd` for the arguments."""
     current = {k: v.clone() for k, v in params.items()}
     first = {k: torch.zeros_like(v) for k, v in params.items()}
@@ -50,7 +48,7 @@ def adam(
     snapshots: list[Params] = []
     step = 0
     for _ in range(settings.epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(settings.batch_size):
+        for batch in torch.split(torch.randperm(len(rows), generator=generator), settings.batch_size):
             gradient = net.gradient_sum(current, rows.x[batch], rows.y[batch])
             step += 1
             for name, value in current.items():
@@ -88,7 +86,7 @@ def sgd_epochs(
     """
     current = {k: v.clone() for k, v in params.items()}
     for _ in range(epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(batch_size):
+        for batch in torch.split(torch.randperm(len(rows), generator=generator), batch_size):
             gradient = net.gradient_sum(current, rows.x[batch], rows.y[batch])
             for name, value in current.items():
                 step = gradient[name] / len(batch)

@@ -33,7 +33,7 @@ def test_every_arm_of_the_registry_has_keys() -> None:
     assert {typing.get_args(arm.model_fields["arm"].annotation)[0] for arm in typing.get_args(AnyArm)} == set(ARMS)
 
 
-@pytest.mark.parametrize(("strategy", "rounds"), [("fedavg", 30), ("fedsgd", 150), ("fedprox", 30), ("fedadam", 30)])
+@pytest.mark.parametrize(("strategy", "rounds"), [("fedavg", 30), ("fedsgd", 200), ("fedprox", 30), ("fedadam", 30)])
 def test_rounds_and_rate_follow_the_strategy(strategy: str, rounds: int) -> None:
     options = FederatedKeys(arm="federated", strategy=strategy).options(LOGISTIC, None)
     assert options["rounds"] == rounds

@@ -60,7 +60,8 @@ def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt
     ciphertexts = [
         wire.blobs_of(m.content)
         for m in map(_message, recorder.held)
-        if m.has_content() and any(a.stype == wire.STYPE_CKKS for r in m.content.array_records.values() for a in r.values())
+        if m.has_content()
+        and any(a.stype == wire.STYPE_CKKS for r in m.content.array_records.values() for a in r.values())
     ]
 
     assert secret.to_bytes()[-96:-32] not in everything

@@ -188,3 +188,34 @@ def test_a_summary_lands_beside_the_cells(config, folder: Path) -> None:  # type
         assert "privacy/epsilon" not in run.data.metrics
         assert run.data.params["epsilon"] == "inf"
         json.dumps(run.data.metrics)
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray never starts."""
+    from pettoolkit.errors import EngineFailed
+
+    def fail(*_: object, **__: object) -> None:
+        raise EngineFailed("ray did not start")
+
+    monkeypatch.setattr("pettoolkit.federation.ray_grid.RayGrid", fail)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_without_ray_the_files_own_engine_gives_way_and_says_so(config) -> None:  # type: ignore[no-untyped-def]
+    said: list[str] = []
+
+    found = runner.run(
+        config(EXPERIMENT.replace("engine: inline", "engine: ray")), progress=lambda doing, *_: said.append(doing)
+    )
+
+    assert statuses(found) == ["done"] * 6
+    assert any("ray did not start; going on in this process" in line for line in said)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_without_ray_an_engine_asked_for_is_an_error(config) -> None:  # type: ignore[no-untyped-def]
+    from pettoolkit.errors import EngineFailed
+
+    with pytest.raises(EngineFailed, match="ray did not start"):
+        runner.run(config(), engine="ray")

@@ -204,9 +204,7 @@ except ConnectionError:
 def test_nobody_else_on_the_network_can_talk_to_our_ray(shared):
     import ray
 
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, "-c", INTRUDER, ray.get_runtime_context().gcs_address]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = run_python(INTRUDER, ray.get_runtime_context().gcs_address)
     assert done.stdout == "kept out\n"
 
 
@@ -216,18 +214,40 @@ from federation_app import make_app
 from pettoolkit.federation import wire
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.federation.metered import MeteredGrid
-with open_grid("ray", make_app, {s: {} for s in "abcd"}, workers=2) as inner:
-    grid = MeteredGrid(inner, on_failure="drop", min_sites=1)
-    grid.ask({s: wire.request(action="die" if s == "d" else "count", purpose="setup") for s in grid.sites})
-    assert inner.recreated == 1, inner.recreated
-    assert set(grid.dropped) == {"d"}, grid.dropped
-assert not ray.is_initialized()
+for _ in range(2):
+    with open_grid("ray", make_app, {s: {} for s in "abcd"}, workers=2) as inner:
+        grid = MeteredGrid(inner, on_failure="drop", min_sites=1)
+        grid.ask({s: wire.request(action="die" if s == "d" else "count", purpose="setup") for s in grid.sites})
+        assert inner.recreated == 1, inner.recreated
+        assert set(grid.dropped) == {"d"}, grid.dropped
+    assert not ray.is_initialized()
+"""
+CLUSTER = """
+import os, subprocess, sys
+os.environ["RAY_AUTH_MODE"] = "disabled"
+import ray
+from pettoolkit.federation.ray_session import start_ray
+start_ray(2)
+os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
 """
 
 
 @pytest.mark.slow
 def test_a_ray_of_its_own_is_started_and_stopped_without_a_word_on_the_screen():
-    roots = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, env=environment, check=False)
+    done = run_python(ALONE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_ray_address_takes_the_hospitals_to_a_ray_that_runs_already():
+    done = run_python(CLUSTER, ALONE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def run_python(*arguments):
+    """Run Python beside this process: it finds the package and the small app, and nothing of a Ray that runs here."""
+    roots = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment | {"PYTHONPATH": roots}, check=False)

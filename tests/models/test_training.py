@@ -4,7 +4,16 @@ import torch
 
 from pettoolkit.models.dense import DenseNet
 from pettoolkit.models.seeding import derived_seed, torch_generator
-from pettoolkit.models.training import AdamSettings, Rows, adam, best, sgd_epochs, to_arrays, to_params, validation_losses
+from pettoolkit.models.training import (
+    AdamSettings,
+    Rows,
+    adam,
+    best,
+    sgd_epochs,
+    to_arrays,
+    to_params,
+    validation_losses,
+)
 
 
 def learnable(n: int, seed: int) -> Rows:

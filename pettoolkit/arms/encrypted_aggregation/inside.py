@@ -6,8 +6,10 @@ import io
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
@@ -52,7 +54,9 @@ def apply(site: Site, request: Request) -> Envelope:
     net, _ = start(spec, site.narrowed(spec))
     rows = site.part(spec, "validation")
     total = validation_losses(net, [to_params(_state(site, spec, number).model)], rows)[0]
-    return Envelope("metrics", "validation", Figures({"loss": total, "num-examples": len(rows), "decrypt_seconds": seconds}))
+    return Envelope(
+        "metrics", "validation", Figures({"loss": total, "num-examples": len(rows), "decrypt_seconds": seconds})
+    )
 
 
 def release(site: Site, request: Request) -> Envelope:
@@ -83,7 +87,7 @@ def _flooded(site: Site, request: Request) -> bytes:
     noisy = layout.unpack(ledger.release(spec.run_id, exact))
     _keep(site, ledger)
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: value.astype(np.float32) for name, value in noisy.items()})  # type: ignore[arg-type]
+    np.savez(buffer, **{name: value.astype(np.float32) for name, value in noisy.items()})
     return buffer.getvalue()
 
 
@@ -124,7 +128,7 @@ def _state(site: Site, spec: RunSpec, number: int) -> ServerState:
     if stored is None:
         raise Refused(f"hospital {site.name}: round {number} of this run is not in its store (start the cell again)")
     with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
-        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "first": {}, "second": {}}
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"model": {}, "first": {}, "second": {}}
         for name in arrays.files:
             part, tensor = name.split("/", 1)
             parts[part][tensor] = arrays[name]

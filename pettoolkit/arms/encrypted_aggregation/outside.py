@@ -63,7 +63,8 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         seconds["encrypt"] += max(r.figures["encrypt_seconds"] for r in replies.values())
         seconds["decrypt"] += max(r.figures["decrypt_seconds"] for r in applied.values())
         losses.append(
-            sum(r.figures["loss"] for r in applied.values()) / max(1.0, sum(r.figures["num-examples"] for r in applied.values()))
+            sum(r.figures["loss"] for r in applied.values())
+            / max(1.0, sum(r.figures["num-examples"] for r in applied.values()))
         )
     best = int(np.argmin(losses)) + 1
     first = min(spec.sites)

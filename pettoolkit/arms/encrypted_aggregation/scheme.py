@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pettoolkit.cohort.contract import Contract
 from pettoolkit.arms.common import start
+from pettoolkit.cohort.contract import Contract
 from pettoolkit.encryption.packing import Layout
 from pettoolkit.encryption.parameters import Scheme, choose
 from pettoolkit.models.training import to_arrays

@@ -14,11 +14,11 @@ LEARNING_RATES = {
     "fedavg": {"logistic": 0.5, "mlp": 0.5},
     "fedprox": {"logistic": 0.5, "mlp": 0.5},
     "fedadam": {"logistic": 0.5, "mlp": 0.5},
-    "fedsgd": {"logistic": 1.0, "mlp": 0.5},
+    "fedsgd": {"logistic": 1.0, "mlp": 1.0},
 }
 """Default learning rate by strategy and model."""
 
-ROUNDS = {"fedavg": 30, "fedprox": 30, "fedadam": 30, "fedsgd": 150}
+ROUNDS = {"fedavg": 30, "fedprox": 30, "fedadam": 30, "fedsgd": 200}
 """Default number of rounds by strategy."""
 
 PROXIMAL_MU = 0.01
@@ -28,7 +28,7 @@ PROXIMAL_MU = 0.01
 class RoundKeys(ArmKeys):
     """Keys of arms that train in rounds; the round that validation patients like best is kept (under DP the last)."""
 
-    rounds: Count | None = Field(default=None, description="Rounds; 30, or 150 with fedsgd, if not written.")
+    rounds: Count | None = Field(default=None, description="Rounds; 30, or 200 with fedsgd, if not written.")
     local_epochs: Count = Field(default=1, description="Passes over its rows that a hospital makes in a round.")
     batch_size: Count = Field(default=64, description="Rows per local step; fedsgd takes all rows.")
     learning_rate: Positive | None = Field(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
 from pettoolkit.arms.common import contract_of, start
@@ -27,12 +29,14 @@ PRIVACY = PrivacyStatement(
 class FedSgd(FedAvg):
     """FedAvg's messages and weighted mean, but what is averaged are gradients, and the server steps along them."""
 
-    def __init__(self, spec: RunSpec, model: dict[str, np.ndarray], **settings: float) -> None:
+    def __init__(self, spec: RunSpec, model: dict[str, npt.NDArray[Any]], **settings: float) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
         self._options = spec.options
         self._state = ServerState.begin(model)
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the gradients, then step."""
         gradient, metrics = super().aggregate_train(server_round, replies)
         if gradient is None:
@@ -47,7 +51,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     began = time.perf_counter()
     net, initial = start(spec, contract_of(spec))
     model = to_arrays(initial)
-    kept: list[dict[str, np.ndarray]] = []
+    kept: list[dict[str, npt.NDArray[Any]]] = []
 
     def remember(number: int, arrays: ArrayRecord) -> None:
         if number:
@@ -75,7 +79,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     )
 
 
-def strategy(spec: RunSpec, model: dict[str, np.ndarray]) -> FedAvg:
+def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]]) -> FedAvg:
     """Flower's strategy for a spec; every hospital takes part in every round."""
     everyone = {
         "min_train_nodes": len(spec.sites),
@@ -90,4 +94,3 @@ def strategy(spec: RunSpec, model: dict[str, np.ndarray]) -> FedAvg:
     if name == "fedprox":
         return FedProx(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
     return FedAvg(**everyone)  # type: ignore[arg-type]
-

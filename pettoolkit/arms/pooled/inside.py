@@ -10,7 +10,9 @@ from pettoolkit.hospital.site import Site
 def records(site: Site, request: Request) -> Envelope:
     """The training patients' rows, or the validation patients' (``part``)."""
     part = request.extra["part"]
-    return Envelope("raw_records", request.purpose, Table(site.table(request.spec, "train" if part == "train" else "validation")))
+    return Envelope(
+        "raw_records", request.purpose, Table(site.table(request.spec, "train" if part == "train" else "validation"))
+    )
 
 
 HANDLERS = {"records": records}
