@@ -69,7 +69,7 @@ class DpSpec:
     batch: int | None = None
     """Expected size of a Poisson-sampled batch; ``None`` is the full batch."""
     target: str = "patients"
-    """``patients``, or ``downstream``: only the training on a generator's rows is private (no guarantee for patients)."""
+    """``patients``; or ``downstream``: only training on a generator's rows is private, patients have no guarantee."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def _decode(kind: Any, data: Json) -> Any:
             return NotMeasured(data["not_measured"])
         if data.get("schema_version", 0) > SCHEMA_VERSION:
             raise ValueError(
-                f"{kind.__name__}: schema_version {data['schema_version']} is newer than this program's {SCHEMA_VERSION}"
+                f"{kind.__name__}: schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}, the newest known"
             )
         hints = typing.get_type_hints(kind)
         return kind(**{key: _decode(hints[key], item) for key, item in data.items()})

@@ -1,0 +1,1 @@
+"""Simulated attackers: what they get from a release, and from what an insider holds."""

@@ -27,10 +27,11 @@ class Column(_Frozen):
     """One column, as far as it is public.
 
     ``low`` and ``high`` are public bounds in ``unit`` (values are clipped to them); ``log`` scales the
-    encoding logarithmically (``log x`` if ``low > 0``, else the signed ``sign(x) log(1 + |x|)``). ``features`` names the smallest feature set that has
-    the column. ``missing`` says how a missing value is encoded: 0 with an indicator column, 0 alone,
-    or ``never``: then a missing value is an error. ``summaries`` (grain ``hour``) are the further
-    per-stay summaries that the ``full`` set gets beside the last value.
+    encoding logarithmically (``log x`` if ``low > 0``, else the signed ``sign(x) log(1 + |x|)``).
+    ``features`` names the smallest feature set that has the column. ``missing`` says how a missing value
+    is encoded: 0 with an indicator column, 0 alone, or ``never``: then a missing value is an error.
+    ``summaries`` (grain ``hour``) are the further per-stay summaries that the ``full`` set gets beside
+    the last value.
     """
 
     name: str

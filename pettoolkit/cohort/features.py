@@ -66,7 +66,8 @@ def outcome(rows: pd.DataFrame, contract: Contract) -> npt.NDArray[np.float32]:
 def _bounds(column: Column) -> tuple[float, float]:
     if column.kind == "binary":
         return 0.0, 1.0
-    assert column.low is not None and column.high is not None  # the contract's validator saw to it
+    assert column.low is not None, "the contract's validator saw to it"
+    assert column.high is not None
     return column.low, column.high
 
 

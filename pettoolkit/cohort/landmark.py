@@ -100,7 +100,8 @@ def _summary_column(column: Column, summary: str, hours: int) -> Column:
             "integer": True,
         }
     elif summary == "slope":
-        assert column.low is not None and column.high is not None
+        assert column.low is not None
+        assert column.high is not None
         reach = (column.high - column.low) / hours
         update |= {"unit": f"{column.unit}/h", "low": -reach, "high": reach, "log": False}
     return column.model_copy(update=update)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from pettoolkit.cohort.marginals import figures
+from pettoolkit.cohort.marginals import Figures, figures
 from pettoolkit.cohort.profiles import BEDSIDE, PANELS, Laboratory, SiteProfile
 from pettoolkit.cohort.risk import Patients
 
@@ -41,14 +41,14 @@ class _Habit(NamedTuple):
 
 
 HABITS: dict[Laboratory, _Habit] = {
-    "blood_count": _Habit(0.39, 0.10, 0.75, 0.0, 0.09),
-    "blood_gas": _Habit(0.52, 0.15, 0.0, 0.80, 0.18),
-    "chemistry": _Habit(0.45, 0.10, 0.75, 0.0, 0.11),
-    "coagulation": _Habit(0.45, 0.15, 0.25, 0.10, 0.11),
+    "blood_count": _Habit(0.39, 0.10, 0.75, 0.0, 0.08),
+    "blood_gas": _Habit(0.52, 0.15, 0.0, 0.80, 0.10),
+    "chemistry": _Habit(0.45, 0.10, 0.75, 0.0, 0.085),
+    "coagulation": _Habit(0.45, 0.15, 0.25, 0.10, 0.08),
     "end_tidal_co2": _Habit(0.33, 0.10, 0.0, 0.40, 0.10),
-    "lactate": _Habit(0.65, 0.20, 0.0, 0.70, 0.09),
-    "liver": _Habit(0.52, 0.15, 0.25, 0.0, 0.08),
-    "minerals": _Habit(0.45, 0.10, 0.65, 0.0, 0.06),
+    "lactate": _Habit(0.65, 0.20, 0.0, 0.70, 0.07),
+    "liver": _Habit(0.52, 0.15, 0.25, 0.0, 0.07),
+    "minerals": _Habit(0.45, 0.10, 0.65, 0.0, 0.065),
     "troponin": _Habit(0.07, 0.10, 0.05, 0.0, 0.15),
 }
 _OWN = 0.25  # a variable's own share in whether it is ordered with its panel
@@ -58,13 +58,23 @@ _FIRST_HOUR_GAP = 0.75  # the monitor is not yet connected in that share of firs
 _GAP = 0.7  # share of the monitor's missing hours in which all its values are missing together
 
 
-def measured(profile: SiteProfile, patients: Patients, stay: Ints, hour: Ints, rng: np.random.Generator) -> Bools:
-    """Which values exist.
+class Rows(NamedTuple):
+    """The hours of all stays, shape (N,): index of the patient, and hour since the start (from 0)."""
 
-    Parameters
-    ----------
-    stay, hour
-        Index of the patient and hour since the start of each row, shape (N,).
+    stay: Ints
+    hour: Ints
+
+
+class _Orders(NamedTuple):
+    """Who gets a panel: latent wish to order it and relative pace of repeats (n,), and hour of the first draw (n,)."""
+
+    wish: Floats
+    pace: Floats
+    first: Ints
+
+
+def measured(profile: SiteProfile, patients: Patients, rows: Rows, rng: np.random.Generator) -> Bools:
+    """Which values exist.
 
     Returns
     -------
@@ -72,94 +82,104 @@ def measured(profile: SiteProfile, patients: Patients, stay: Ints, hour: Ints, r
         In the order of the figures' variables; Age, Gender and HospAdmTime are always there.
     """
     base = figures(profile.base)
-    out = np.ones((len(stay), len(base.variables)), dtype=np.bool_)
-    _bedside(out, profile, stay, hour, rng)
-    latent = rng.standard_normal((len(patients.hours), 2))  # routine, gas
+    out = np.ones((len(rows.stay), len(base.variables)), dtype=np.bool_)
+    _bedside(out, profile, patients, rows, rng)
+    rounds_and_gas = rng.standard_normal((len(patients.hours), 2))
     for panel, names in PANELS.items():
-        _panel(out, profile, panel, names, patients, latent, stay, hour, rng)
+        orders = _orders(profile, HABITS[panel], patients, rounds_and_gas, rng)
+        shares = [_share_ordered(profile, panel, name) for name in names]
+        ordered = _ordered(orders.wish, shares, rng)
+        repeats = [
+            _repeats(profile, v, patients, orders, ordered[:, j], s)
+            for j, (v, s) in enumerate(zip(names, shares, strict=True))
+        ]
+        drawn = _drawn(orders, np.array(repeats), rows, rng)
+        for j, name in enumerate(names):
+            out[:, base.index(name)] = drawn[:, j] & ordered[rows.stay, j]
     return out
 
 
-def _bedside(out: Bools, profile: SiteProfile, stay: Ints, hour: Ints, rng: np.random.Generator) -> None:
+def _bedside(out: Bools, profile: SiteProfile, patients: Patients, rows: Rows, rng: np.random.Generator) -> None:
     base = figures(profile.base)
     factors = {BEDSIDE[k]: v for k, v in profile.panels.items() if k in BEDSIDE}
-    rates = {v: _rate(base.row_missing[base.index(v)], base.never_measured[base.index(v)]) for v in MONITORED}
+    rates = {v: _rate(profile, v) for v in MONITORED}
     gap = _GAP * (1 - max(rates.values()))
-    first = hour == 0
+    first = rows.hour == 0
     later = max(gap - float(first.mean()) * (_FIRST_HOUR_GAP - gap), 0.0)
-    connected = rng.random(len(hour)) >= np.where(first, _FIRST_HOUR_GAP, later)
+    connected = rng.random(len(first)) >= np.where(first, _FIRST_HOUR_GAP, later)
     for name, rate in rates.items():
         i = base.index(name)
-        ever = rng.random(int(stay[-1]) + 1) < _odds_times(1 - base.never_measured[i], factors.get(name, 1.0))
-        out[:, i] = connected & ever[stay] & (rng.random(len(hour), dtype=np.float32) < rate / (1 - gap))
+        share = _odds_times(1 - float(base.never_measured[i]), factors.get(name, 1.0))
+        ever = rng.random(len(patients.hours)) < share
+        out[:, i] = connected & ever[rows.stay] & (rng.random(len(first), dtype=np.float32) < rate / (1 - gap))
 
 
-def _rate(row_missing: float, never: float) -> float:
-    return (1 - row_missing) / (1 - never)
-
-
-def _panel(
-    out: Bools,
-    profile: SiteProfile,
-    panel: Laboratory,
-    names: tuple[str, ...],
-    patients: Patients,
-    latent: Floats,
-    stay: Ints,
-    hour: Ints,
-    rng: np.random.Generator,
-) -> None:
-    base, habit, n = figures(profile.base), HABITS[panel], len(patients.hours)
-    suspicion = profile.habit * habit.suspicion
-    known = np.array([suspicion, habit.severity, habit.routine, habit.gas])
+def _orders(
+    profile: SiteProfile, habit: _Habit, patients: Patients, rounds_and_gas: Floats, rng: np.random.Generator
+) -> _Orders:
+    known = np.array([profile.habit * habit.suspicion, habit.severity, habit.routine, habit.gas])
     known *= min(1.0, 0.98 / float(np.linalg.norm(known)))
-    order = np.column_stack([patients.suspicion, patients.severity, latent]) @ known
-    order += np.sqrt(1 - known @ known) * rng.standard_normal(n)
+    wish = np.column_stack([patients.suspicion, patients.severity, rounds_and_gas]) @ known
+    wish += np.sqrt(1 - known @ known) * rng.standard_normal(len(wish))
+    haste = profile.habit * patients.suspicion
+    chance = np.clip(1 - (1 - habit.first) ** np.exp(_HASTE * haste), 1e-3, 1.0)
+    return _Orders(wish, np.exp(_REPEATS * haste), np.minimum(rng.geometric(chance) - 1, patients.hours - 1))
 
-    chance = 1 - (1 - habit.first) ** np.exp(_HASTE * profile.habit * patients.suspicion)
-    first = np.minimum(rng.geometric(np.clip(chance, 1e-3, 1 - 1e-9)) - 1, patients.hours - 1)
-    is_first = hour == first[stay]
 
-    ordered = np.zeros((n, len(names)), dtype=np.bool_)
-    extra = np.zeros(len(names))
-    pace = np.exp(_REPEATS * profile.habit * patients.suspicion)
-    for j, name in enumerate(names):
-        i = base.index(name)
-        usual = 1 - base.never_measured[i]
-        share = _odds_times(usual, profile.panels.get(panel, 1.0)) if usual else _absent(profile, panel)
-        own = np.sqrt(1 - _OWN**2) * order + _OWN * rng.standard_normal(n)
-        ordered[:, j] = ndtr(own) > 1 - share
-        hours_wanted = _per_patient(profile, name) * float(np.sum(patients.hours)) * share
-        exposure = float(np.sum((patients.hours * pace)[ordered[:, j]]))
-        extra[j] = max(hours_wanted - ordered[:, j].sum(), 0.0) / exposure if exposure else 0.0
-    pace_of_panel = min(float(extra.max()), 1.0)
-    again = rng.random(len(hour)) < pace_of_panel * pace[stay]
-    for j, name in enumerate(names):
-        kept = is_first.copy()
-        if pace_of_panel:
-            kept[again] |= rng.random(int(again.sum())) < extra[j] / pace_of_panel
-        out[:, base.index(name)] = kept & ordered[stay, j]
+def _ordered(wish: Floats, shares: list[float], rng: np.random.Generator) -> Bools:
+    """Whether each variable of a panel is ordered at all, shape (n, variables): mostly nested, as they go together."""
+    own = rng.standard_normal((len(wish), len(shares)))
+    score = np.sqrt(1 - _OWN**2) * wish[:, None] + _OWN * own
+    return np.asarray(ndtr(score) > 1 - np.array(shares))
+
+
+def _share_ordered(profile: SiteProfile, panel: Laboratory, name: str) -> float:
+    """Share of patients for whom a variable is ever drawn.
+
+    A base hospital that lacks the variable leaves it out, unless the profile asks for the panel.
+    """
+    base = _source(profile, name)
+    if base is not figures(profile.base) and panel not in profile.panels:
+        return 0.0
+    return _odds_times(1 - float(base.never_measured[base.index(name)]), profile.panels.get(panel, 1.0))
+
+
+def _repeats(
+    profile: SiteProfile, name: str, patients: Patients, orders: _Orders, ordered: Bools, share: float
+) -> float:
+    """Hourly chance of a further draw that leads, with the first draws, to the published share of hours."""
+    exposure = float(np.sum((patients.hours * orders.pace)[ordered]))
+    wanted = _rate(profile, name) * share * float(patients.hours.sum()) - float(ordered.sum())
+    return max(wanted, 0.0) / exposure if exposure else 0.0
+
+
+def _drawn(orders: _Orders, repeats: Floats, rows: Rows, rng: np.random.Generator) -> Bools:
+    """When each variable of a panel is drawn, shape (N, variables): together, less what is left out of a repeat."""
+    out = np.repeat((rows.hour == orders.first[rows.stay])[:, None], len(repeats), axis=1)
+    most = min(float(repeats.max()), 1.0)
+    if most:
+        again = np.flatnonzero(rng.random(len(rows.stay)) < most * orders.pace[rows.stay])
+        out[again] |= rng.random((len(again), len(repeats))) < repeats / most
+    return out
+
+
+def _source(profile: SiteProfile, name: str) -> Figures:
+    """Figures of the base hospital, or of the other one where the base never measures the variable."""
+    base = figures(profile.base)
+    if base.never_measured[base.index(name)] < 1:
+        return base
+    return figures("B" if profile.base == "A" else "A")
+
+
+def _rate(profile: SiteProfile, name: str) -> float:
+    """Share of hours in which the variable is measured, among patients for whom it is ever measured."""
+    base = _source(profile, name)
+    i = base.index(name)
+    return float((1 - base.row_missing[i]) / (1 - base.never_measured[i]))
 
 
 def _odds_times(share: float, factor: float) -> float:
     return share * factor / (1 - share + share * factor)
-
-
-def _absent(profile: SiteProfile, panel: Laboratory) -> float:
-    """Share of patients for whom a panel is drawn that the base hospital lacks: as at the other, if it is asked for."""
-    other = figures("B" if profile.base == "A" else "A")
-    if panel not in profile.panels:
-        return 0.0
-    return _odds_times(1 - float(other.never_measured[other.index(PANELS[panel][0])]), profile.panels[panel])
-
-
-def _per_patient(profile: SiteProfile, name: str) -> float:
-    """Share of hours in which the variable is measured, among patients for whom it is ever measured."""
-    base = figures(profile.base)
-    if base.never_measured[base.index(name)] == 1:
-        base = figures("B" if profile.base == "A" else "A")
-    i = base.index(name)
-    return float(_rate(base.row_missing[i], base.never_measured[i]))
 
 
 def spoil(values: dict[str, npt.NDArray[np.float32]], profile: SiteProfile, rng: np.random.Generator) -> None:

@@ -113,7 +113,8 @@ class SiteProfile(_Frozen):
     with sepsis; about seven tenths of them are still without a positive label at 12 hours. ``panels`` multiplies
     the odds that a panel is ever drawn for a patient (0: this hospital never measures it). ``shifts`` are added
     to values (contract's unit). ``effects`` multiplies what raises the risk here (1 where not said). ``habit`` is
-    how strongly the staff's suspicion of infection shows in what they order (1 as at the base).
+    how strongly the staff's suspicion of infection shows in what they order: 1 as at the bases; at 0 it says nothing
+    that a value is there; below 0 it speaks for a patient who is well.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pettoolkit.cohort.marginals import GRID, figures, quantile_tables, score_correlation
-from pettoolkit.cohort.measurement import MONITORED, measured, spoil
+from pettoolkit.cohort.measurement import MONITORED, Rows, measured, spoil
 from pettoolkit.cohort.profiles import Mixup, Outlier, SiteProfile, Units, load_profiles
 from pettoolkit.cohort.risk import Patients, draw_patients
 from pettoolkit.errors import BadInput
@@ -82,7 +82,7 @@ def simulate_hours(profile: SiteProfile, seed: int, stays: int | None = None) ->
     starts = np.cumsum(patients.hours) - patients.hours
     hour = np.arange(len(stay)) - starts[stay]
     scores = _hourly_scores(profile, patients, starts, stay, hour, rng)
-    values = _values(profile, scores, measured(profile, patients, stay, hour, rng), stay, starts)
+    values = _values(profile, scores, measured(profile, patients, Rows(stay, hour), rng), stay, starts)
     spoil(values, profile, rng)
     return pd.DataFrame(
         {

@@ -249,13 +249,13 @@ def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: E
     hospitals already knew.
     """
     from pettoolkit.hospital.site import Site
-    from pettoolkit.hospital.store import FileStore, MemoryStore
+    from pettoolkit.hospital import store as stores
 
     key = _shared_key(todo)
     root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))
 
-    def own_store(name: str) -> Store:
-        return MemoryStore() if root is None else FileStore(Path(root) / digest_of(name)[:16])
+    def own_store(name: str) -> stores.Store:
+        return stores.MemoryStore() if root is None else stores.FileStore(Path(root) / digest_of(name)[:16])
 
     return {
         name: Site(name, hospital.rows, prepared.cohort.contract, store=own_store(name), secret_key=key)

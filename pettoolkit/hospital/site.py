@@ -38,7 +38,7 @@ class Site:
     salt
         Secret that keys the split of a deployed hospital; empty in simulations.
     secret_key
-        The hospitals' shared encryption key (the content of a key file), carried here outside the wire; never in a message.
+        The hospitals' shared encryption key (content of a key file), carried here outside the wire, never in a message.
     system_noise
         Whether privacy noise comes from the system's entropy (deployed) or from the run's seed.
     """

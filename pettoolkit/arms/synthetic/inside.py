@@ -17,7 +17,7 @@ from pettoolkit.synthesis import protocol
 
 
 def rows(site: Site, request: Request) -> Envelope:
-    """Synthetic rows of this hospital; the generator is fitted once per (seed, generator, budget) and serves all models."""
+    """Synthetic rows of this hospital; a generator is fitted once per (seed, generator, budget) for all models."""
     table = pd.read_parquet(io.BytesIO(once(site.store, _key(request), lambda: _make(site, request))))
     return Envelope("synthetic_records", "training", Table(table))
 
