@@ -250,6 +250,8 @@ class Outcome:
     round_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     released_table: Mapping[str, Json] | None = None
     encryption: Mapping[str, float] = field(default_factory=dict)
+    coefficients: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of a fit that has standard errors: feature -> coefficient, standard_error, odds_ratio, low, high (95 %)."""
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
@@ -269,6 +271,7 @@ class RunResult:
     exposure: Exposure
     cost: Cost
     round_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    coefficients: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     result_version: int = RESULT_VERSION
     schema_version: int = SCHEMA_VERSION

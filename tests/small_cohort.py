@@ -12,8 +12,7 @@ import pandas as pd
 from flwr.serverapp import Grid
 
 from pettoolkit.arms.app import build_app
-from pettoolkit.arms.common import contract_of
-from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
+from pettoolkit.arms.keyring import key_schemes
 from pettoolkit.cohort.contract import Column, Contract
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.federation.engine import open_grid
@@ -47,6 +46,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "pooled": CENTRAL,
     "federated": ROUNDS | {"strategy": "fedavg"},
     "encrypted_aggregation": ROUNDS | {"strategy": "fedavg", "allow_two": False},
+    "encrypted_statistics": {"method": "newton", "rounds": 6, "ridge": 1.0, "clip": 2.0, "allow_two": False},
+    "encrypted_records": {"rows": 300, "iterations": 3, "learning_rate": 1.5, "allow_two": False},
     "synthetic": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
 }
 
@@ -88,12 +89,12 @@ def spec(arm: str, *, model: str = "logistic", seed: int = 0, dp: DpSpec | None 
 
 
 def hospitals(key_for: RunSpec | None = None, **tables: pd.DataFrame) -> dict[str, Site]:
-    """The three hospitals; with the shared key of an encrypted run in hand if one is given."""
-    key = None
-    if key_for is not None and key_for.arm.startswith("encrypted"):
-        scheme, _ = scheme_of(key_for, contract_of(key_for))
-        key = SecretKey.create(replace(scheme, tau=100 * scheme.tau)).to_bytes()
-    return {name: Site(name, tables.get(name, rows(name)), CONTRACT, secret_key=key) for name in SITES}
+    """The three hospitals; with the shared keys of an encrypted run in hand if one is given."""
+    keys: tuple[bytes, ...] = ()
+    if key_for is not None:
+        schemes = key_schemes([key_for])
+        keys = tuple(SecretKey.create(replace(scheme, tau=100 * scheme.tau)).to_bytes() for scheme in schemes)
+    return {name: Site(name, tables.get(name, rows(name)), CONTRACT, secret_keys=keys) for name in SITES}
 
 
 def grid(sites: Mapping[str, Site]) -> AbstractContextManager[Grid]:

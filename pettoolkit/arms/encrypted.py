@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from pettoolkit.arms.keys import Flag
+from pettoolkit.arms.keys import ArmKeys, Flag
 from pettoolkit.records import NotMeasured, PrivacyStatement, RunSpec
 
 FEWEST = 3
@@ -18,7 +18,7 @@ HANDS_OVER = ("key", "keys", "key_file", "key_path", "secret_key", "coordinator_
 TRUST = "no hospital colludes with the coordinator; all hospitals share one secret key"
 
 
-class EncryptedKeys(BaseModel):
+class EncryptedKeys(ArmKeys):
     """Keys of every arm whose hospitals share a secret key."""
 
     allow_two: Flag = Field(
@@ -32,8 +32,8 @@ class EncryptedKeys(BaseModel):
         given = [name for name in HANDS_OVER if isinstance(data, dict) and name in data]
         if given:
             raise ValueError(
-                f"{given[0]}: the coordinator reads this file and must not hold the hospitals' secret key, with which it "
-                "could decrypt everything; remove it, and carry the file of `pettoolkit keys create` to the hospitals"
+                f"{given[0]}: the coordinator reads this file and must not hold the hospitals' secret key, which "
+                "decrypts everything; remove it, and carry the file of `pettoolkit keys create` to the hospitals"
             )
         return data
 

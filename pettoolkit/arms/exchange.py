@@ -94,10 +94,16 @@ def ask(
     return {site: _read(site, reply) for site, reply in replies.items()}
 
 
-def config_record(spec: RunSpec, action: str, purpose: str, *, wants: str) -> ConfigRecord:
+def config_record(spec: RunSpec, action: str, purpose: str, *, wants: str, patients: int | None = None) -> ConfigRecord:
     """What Flower's strategies hand on to the hospitals with every message of a run, beside the model."""
     content = wire.request(
-        arm=spec.arm, action=action, kind="model", purpose=purpose, spec_json=spec_text(spec), wants=wants
+        arm=spec.arm,
+        action=action,
+        kind="model",
+        purpose=purpose,
+        spec_json=spec_text(spec),
+        wants=wants,
+        extra={} if patients is None else {"patients": patients},
     )
     record = ConfigRecord(dict(content.config_records[wire.CONFIG]))
     del record[wire.ROUND]  # Flower writes its own

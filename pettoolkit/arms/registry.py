@@ -13,9 +13,21 @@ from pettoolkit.hospital.site import Site
 from pettoolkit.records import Outcome, RunSpec
 
 if TYPE_CHECKING:
+    from pettoolkit.encryption.parameters import Scheme
     from pettoolkit.federation.metered import MeteredGrid
 
-ARMS = ("local", "pooled", "federated", "encrypted_aggregation", "synthetic")
+ARMS = (
+    "local",
+    "pooled",
+    "federated",
+    "encrypted_aggregation",
+    "encrypted_statistics",
+    "encrypted_records",
+    "synthetic",
+)
+
+ENCRYPTED = ("encrypted_aggregation", "encrypted_statistics", "encrypted_records")
+"""Arms whose hospitals share a secret key; for which ring, their ``scheme.py`` says."""
 
 Handler = Callable[[Site, Request], Envelope]
 
@@ -29,6 +41,14 @@ def handlers(arm: str) -> Mapping[str, Handler]:
 def coordinator(arm: str) -> Callable[[MeteredGrid, RunSpec], Outcome]:
     """The outside half of an arm (its ``outside.py``)."""
     found: Callable[[MeteredGrid, RunSpec], Outcome] = _module(arm, "outside").coordinate  # type: ignore[attr-defined]
+    return found
+
+
+def key_scheme(spec: RunSpec) -> Scheme | None:
+    """For what the hospitals' shared key of a run is made (``scheme.py``), or None if its arm needs none."""
+    if spec.arm not in ENCRYPTED:
+        return None
+    found: Scheme = _module(spec.arm, "scheme").key_scheme(spec)  # type: ignore[attr-defined]
     return found
 
 

@@ -8,16 +8,18 @@ Plain, the server step runs outside; encrypted, it runs inside every hospital, o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pettoolkit.arms import private
 from pettoolkit.arms.common import start
 from pettoolkit.hospital.site import Site
 from pettoolkit.models.seeding import torch_generator
 from pettoolkit.models.training import sgd_epochs, to_arrays, to_params
+from pettoolkit.privacy.optimiser import answer_round, train_private
 from pettoolkit.records import Json, RunSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -26,13 +28,38 @@ FEDADAM = {"eta": 0.03, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3}
 """FedAdam's server step (Reddi et al. 2021, arXiv:2003.00295); the names are Flower's."""
 
 
+def settings_of(spec: RunSpec, patients: int | None) -> dict[str, Json]:
+    """Strategy, rounds, learning rate and momentum as they are played: written, default, or the rule's under DP.
+
+    ``patients`` is the public number of training patients of all hospitals together (only DP needs it).
+    """
+    if spec.dp is None:
+        return dict(spec.options)
+    training = private.training_of(spec, patients or 0)
+    rounds = training.steps // int(spec.options["local_epochs"])
+    return {
+        **spec.options,
+        "rounds": rounds,
+        "learning_rate": training.learning_rate,
+        "momentum": training.momentum,
+    }
+
+
+def most_rounds(spec: RunSpec) -> int:
+    """Most rounds that a run can have, however many patients there turn out to be."""
+    return int(spec.options["rounds"]) if spec.dp is None else private.most_steps(spec)
+
+
 def contribution(
-    site: Site, spec: RunSpec, model: Arrays, number: int
+    site: Site, spec: RunSpec, model: Arrays, number: int, patients: int | None = None
 ) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
     """What one hospital adds to round ``number``, and its count of training patients.
 
     FedSGD: the mean gradient over all of its training patients. Otherwise: its model after local steps.
+    Under DP either comes out of this hospital's ledger, with noise.
     """
+    if spec.dp is not None:
+        return _private_contribution(site, spec, model, number, patients or 0)
     rows = site.part(spec, "train")
     net, _ = start(spec, site.narrowed(spec))
     params = to_params(model)
@@ -50,6 +77,21 @@ def contribution(
         generator=torch_generator(spec.seed, "order", site.name, number),
     )
     return to_arrays(trained), len(rows)
+
+
+def _private_contribution(
+    site: Site, spec: RunSpec, model: Arrays, number: int, patients: int
+) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
+    """FedSGD: one noisy clipped sum over the public count of patients. Otherwise: local noisy full-batch steps."""
+    rows, ledger, plan, here = private.at_hospital(site, spec, patients)
+    params = to_params(model)
+    if spec.options["strategy"] == "fedsgd":
+        noisy = answer_round(rows, ledger, params, plan.mechanism, number)
+        return {k: (v / (here * plan.mechanism.q)).numpy() for k, v in noisy.items()}, here
+    steps = int(spec.options["local_epochs"])
+    training = replace(plan.training, steps=steps, average_from=1.0)
+    trained = train_private(rows, ledger, params, plan.mechanism.times(steps), training, here, round_=number)
+    return to_arrays(trained), here
 
 
 @dataclass(frozen=True)

@@ -28,30 +28,14 @@ def key_for(site: Site, scheme: Scheme) -> SecretKey:
     Refused
         If it holds no key at all, or none for this ring.
     """
-    held = [SecretKey.from_bytes(data, f"hospital {site.name}") for data in site.secret_keys]
-    for key in held:
-        if key.scheme.ring == scheme.ring:
-            return key.for_scheme(scheme)
-    if not held:
-        raise Refused(f"hospital {site.name}: it has no encryption key (carry the key file there before the run)")
-    raise Refused(
-        f"hospital {site.name}: it has no encryption key for ring {scheme.ring[0]} with primes {scheme.ring[1]} "
-        "(make one for this experiment with `pettoolkit keys create`)"
-    )
+    return _held(site, scheme).for_scheme(scheme)
 
 
 def ledger_of(site: Site, key: SecretKey) -> FloodingLedger:
     """What was decrypted under this key by all runs; the noise is sized for as many as the key was made for."""
-    made_for = max(
-        (
-            SecretKey.from_bytes(data).scheme.tau
-            for data in site.secret_keys
-            if SecretKey.from_bytes(data).key_id == key.key_id
-        ),
-        default=0,
-    )
+    made_for = _held(site, key.scheme).scheme.tau
     scheme = replace(key.scheme, tau=max(made_for, key.scheme.tau))
-    stored = site.store.get(_name(key))
+    stored = site.store.get(f"flooding/{key.key_id}")
     if stored is None:
         return FloodingLedger(scheme, key.key_id)
     return replace(FloodingLedger.from_dict(json.loads(stored)), scheme=scheme)
@@ -78,7 +62,7 @@ def count(site: Site, key: SecretKey, ciphertexts: int) -> None:
 def dump(arrays: Arrays) -> bytes:
     """Named arrays as bytes for the hospital's store."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -102,5 +86,15 @@ def stored(site: Site, name: str, number: int) -> dict[str, npt.NDArray[Any]]:
     return load(data)
 
 
-def _name(key: SecretKey) -> str:
-    return f"flooding/{key.key_id}"
+def _held(site: Site, scheme: Scheme) -> SecretKey:
+    """The carried key for a ring, with the scheme that it was made for."""
+    if not site.secret_keys:
+        raise Refused(f"hospital {site.name}: it has no encryption key (carry the key file there before the run)")
+    for data in site.secret_keys:
+        key = SecretKey.from_bytes(data, f"hospital {site.name}")
+        if key.scheme.ring == scheme.ring:
+            return key
+    raise Refused(
+        f"hospital {site.name}: it has no encryption key for ring {scheme.ring[0]} with primes {scheme.ring[1]} "
+        "(make one for this experiment with `pettoolkit keys create`)"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,22 @@ def score_correlation(base: Base) -> Floats:
     r = (vectors * np.maximum(values, 1e-3)) @ vectors.T
     scale = np.sqrt(np.diag(r))
     return np.asarray(r / np.outer(scale, scale), dtype=np.float64)
+
+
+def correlate(independent: npt.NDArray[Any], base: Base) -> npt.NDArray[Any]:
+    """Give independent standard normal columns, shape (n, V), the correlation of the base's scores.
+
+    Written as sums of columns, not as a matrix product: the last bits of that depend on the number of threads, and
+    the digest of a simulated table must not.
+    """
+    factor = np.round(np.linalg.cholesky(score_correlation(base)), 6).astype(independent.dtype)
+    columns = np.ascontiguousarray(independent.T)
+    out = np.empty_like(columns)
+    for j, weights in enumerate(factor):
+        np.multiply(columns[0], weights[0], out=out[j])
+        for k in range(1, j + 1):
+            out[j] += weights[k] * columns[k]
+    return np.ascontiguousarray(out.T)
 
 
 @lru_cache(maxsize=2)

@@ -119,8 +119,9 @@ def _orders(
 ) -> _Orders:
     known = np.array([profile.habit * habit.suspicion, habit.severity, habit.routine, habit.gas])
     known *= min(1.0, 0.98 / float(np.linalg.norm(known)))
-    wish = np.column_stack([patients.suspicion, patients.severity, rounds_and_gas]) @ known
-    wish += np.sqrt(1 - known @ known) * rng.standard_normal(len(wish))
+    latent = (patients.suspicion, patients.severity, *rounds_and_gas.T)
+    wish = np.sum([weight * column for weight, column in zip(known, latent, strict=True)], axis=0)
+    wish += np.sqrt(1 - float(np.sum(known**2))) * rng.standard_normal(len(wish))
     haste = profile.habit * patients.suspicion
     chance = np.clip(1 - (1 - habit.first) ** np.exp(_HASTE * haste), 1e-3, 1.0)
     return _Orders(wish, np.exp(_REPEATS * haste), np.minimum(rng.geometric(chance) - 1, patients.hours - 1))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pettoolkit.cohort.marginals import figures, score_correlation
+from pettoolkit.cohort.marginals import correlate, figures, score_correlation
 from pettoolkit.cohort.profiles import Effect, SiteProfile
 
 Floats = npt.NDArray[np.float64]
@@ -63,8 +63,8 @@ class Patients(NamedTuple):
 
 def draw_patients(profile: SiteProfile, stays: int, rng: np.random.Generator) -> Patients:
     """Draw the latent truth of a hospital's stays."""
-    scores = rng.standard_normal((stays, len(figures(profile.base).variables)))
-    scores = scores @ np.linalg.cholesky(score_correlation(profile.base)).T
+    independent = rng.standard_normal((stays, len(figures(profile.base).variables)))
+    scores = correlate(independent, profile.base)
     suspicion = rng.standard_normal(stays)
     severity = _severity(profile, scores)
     shares = (profile.units.medical, profile.units.surgical)
@@ -78,10 +78,11 @@ def draw_patients(profile: SiteProfile, stays: int, rng: np.random.Generator) ->
 
 
 def _severity(profile: SiteProfile, scores: Floats) -> Floats:
-    weights = np.zeros(scores.shape[1])
+    base, weights, total = figures(profile.base), np.zeros(scores.shape[1]), np.zeros(len(scores))
     for name, weight in _SEVERITY.items():
-        weights[figures(profile.base).index(name)] = weight
-    return np.asarray(scores @ weights / np.sqrt(weights @ score_correlation(profile.base) @ weights))
+        weights[base.index(name)] = weight
+        total += weight * scores[:, base.index(name)]
+    return np.asarray(total / np.sqrt(weights @ score_correlation(profile.base) @ weights))
 
 
 def _log_odds(profile: SiteProfile, scores: Floats, suspicion: Floats, severity: Floats) -> Floats:

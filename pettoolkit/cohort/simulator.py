@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pettoolkit.cohort.marginals import GRID, figures, quantile_tables, score_correlation
+from pettoolkit.cohort.marginals import GRID, correlate, figures, quantile_tables
 from pettoolkit.cohort.measurement import MONITORED, Rows, measured, spoil
 from pettoolkit.cohort.profiles import Mixup, Outlier, SiteProfile, Units, load_profiles
 from pettoolkit.cohort.risk import Patients, draw_patients
@@ -31,7 +31,7 @@ PATIENTS_PER_HOSPITAL = 1_000_000
 """Patient ids of a hospital start at its number times this."""
 
 _STATIC = ("Age", "Gender", "HospAdmTime")
-_LEVEL_BEDSIDE, _LEVEL_LABORATORY = 0.58, 0.75
+_LEVEL_BEDSIDE, _LEVEL_LABORATORY = 0.65, 0.8
 """Share of the variance that lies between patients; the rest is noise from hour to hour."""
 _MEMORY = 0.8  # correlation of that noise from one hour to the next
 _DRIFT_HOURS = 12  # values begin to move that long before the label turns positive
@@ -103,8 +103,7 @@ def _hourly_scores(
     """Standard normal scores, shape (N, V): the patient's level, noise with a memory, and the drift before onset."""
     base = figures(profile.base)
     level = np.array([_share(v) for v in base.variables])
-    factor = np.linalg.cholesky(score_correlation(profile.base)).T.astype(np.float32)
-    noise = rng.standard_normal((len(stay), len(level)), dtype=np.float32) @ factor
+    noise = correlate(rng.standard_normal((len(stay), len(level)), dtype=np.float32), profile.base)
     _remember(noise, starts, patients.hours)
     scores = noise * np.sqrt(1 - level).astype(np.float32)
     scores += (patients.scores * np.sqrt(level)).astype(np.float32)[stay]

@@ -79,7 +79,10 @@ def newton_step(sums: NormalSums, weights: Vector, ridge: Vector) -> Vector:
 
 
 def standard_errors(sums: NormalSums, ridge: Vector) -> Vector:
-    """Compute standard errors of penalised logistic weights, (d,): ``sqrt diag(H^-1 X'WX H^-1)``, H = X'WX + ridge."""
+    """Compute standard errors of penalised logistic weights, (d,): ``sqrt diag(H^-1 X'WX H^-1)``, H = X'WX + ridge.
+
+    A column that is zero in all rows has the error 0; rounding errors of encryption below it are cut off.
+    """
     inverse = np.linalg.inv(sums.gram + np.diag(ridge))
-    errors: Vector = np.sqrt(np.diag(inverse @ sums.gram @ inverse))
+    errors: Vector = np.sqrt(np.maximum(np.diag(inverse @ sums.gram @ inverse), 0.0))
     return errors

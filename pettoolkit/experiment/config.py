@@ -16,6 +16,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from pettoolkit.arms.encrypted_aggregation.config import EncryptedAggregationKeys
+from pettoolkit.arms.encrypted_records.config import EncryptedRecordsKeys
+from pettoolkit.arms.encrypted_statistics.config import EncryptedStatisticsKeys
 from pettoolkit.arms.federated.config import FederatedKeys
 from pettoolkit.arms.keys import ArmKeys, Count, Positive
 from pettoolkit.arms.local.config import LocalKeys
@@ -24,7 +26,15 @@ from pettoolkit.arms.synthetic.config import SyntheticKeys
 from pettoolkit.cohort.yamlfile import Document
 from pettoolkit.records import ModelSpec
 
-AnyArm = LocalKeys | PooledKeys | FederatedKeys | EncryptedAggregationKeys | SyntheticKeys
+AnyArm = (
+    LocalKeys
+    | PooledKeys
+    | FederatedKeys
+    | EncryptedAggregationKeys
+    | EncryptedStatisticsKeys
+    | EncryptedRecordsKeys
+    | SyntheticKeys
+)
 """The arms that exist, told apart by ``arm``; a new technology adds its keys here."""
 
 EACH = "each"

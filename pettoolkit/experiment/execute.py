@@ -67,6 +67,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
         exposure=exposure,
         cost=cost,
         round_metrics=outcome.round_metrics,
+        coefficients=outcome.coefficients,
         notes=(*outcome.notes, *_undefined(judged)),
     )
     return Executed(result, predictions, outcome.models)

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pettoolkit.hospital.site import Site
     from pettoolkit.tracking.store import Store
 
-ENCRYPTED = ("encrypted_aggregation",)
-"""Arms whose hospitals need the shared secret key."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -243,38 +240,25 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
 
 
 def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: ExitStack) -> dict[str, Site]:
-    """The simulated hospitals, with the shared key in hand if a cell needs one.
+    """The simulated hospitals, with the shared keys in hand if a cell needs them.
 
     Those of Ray keep their store in files, so that a worker that is killed comes back with what its
     hospitals already knew.
     """
-    from pettoolkit.hospital.site import Site
+    from pettoolkit.arms.keyring import shared_keys
     from pettoolkit.hospital import store as stores
+    from pettoolkit.hospital.site import Site
 
-    key = _shared_key(todo)
+    keys = shared_keys(todo)
     root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))
 
     def own_store(name: str) -> stores.Store:
         return stores.MemoryStore() if root is None else stores.FileStore(Path(root) / digest_of(name)[:16])
 
     return {
-        name: Site(name, hospital.rows, prepared.cohort.contract, store=own_store(name), secret_key=key)
+        name: Site(name, hospital.rows, prepared.cohort.contract, store=own_store(name), secret_keys=keys)
         for name, hospital in prepared.cohort.hospitals.items()
     }
-
-
-def _shared_key(todo: Sequence[RunSpec]) -> bytes | None:
-    """One key for all encrypted cells of this run, with flooding sized for all that will be decrypted under it."""
-    encrypted = [spec for spec in todo if spec.arm in ENCRYPTED]
-    if not encrypted:
-        return None
-    from pettoolkit.arms.common import contract_of
-    from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
-    from pettoolkit.encryption.keys import SecretKey
-
-    schemes = [scheme_of(spec, contract_of(spec))[0] for spec in encrypted]
-    largest = max(schemes, key=lambda scheme: scheme.values)
-    return SecretKey.create(replace(largest, tau=sum(scheme.tau for scheme in schemes))).to_bytes()
 
 
 def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> tuple[CellReport, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from pettoolkit.hospital.policy import Policy
 from pettoolkit.hospital.splits import Index, Split, split_patients
 from pettoolkit.hospital.store import MemoryStore, Store
 from pettoolkit.models.training import Rows
+from pettoolkit.privacy.ledger import Ledger, Lifetime
 from pettoolkit.records import RunSpec
 
 Part = Literal["train", "validation", "test", "control", "attacker"]
@@ -37,8 +39,12 @@ class Site:
         Row contract with all columns; a run's feature set narrows it.
     salt
         Secret that keys the split of a deployed hospital; empty in simulations.
-    secret_key
+    secret_keys
         The hospitals' shared encryption key (content of a key file), carried here outside the wire, never in a message.
+    folder
+        Its own folder, where ledgers are files; None keeps them in memory (simulation in one process).
+    ledgers, lifetime
+        What was spent on its patients, by run and in all (:mod:`pettoolkit.hospital.accounts`).
     system_noise
         Whether privacy noise comes from the system's entropy (deployed) or from the run's seed.
     """
@@ -49,8 +55,12 @@ class Site:
     policy: Policy = field(default_factory=Policy.simulated)
     store: Store = field(default_factory=MemoryStore)
     salt: bytes = b""
-    secret_key: bytes | None = None
+    secret_keys: tuple[bytes, ...] = ()
     system_noise: bool = False
+
+    folder: Path | None = None
+    ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
+    lifetime: Lifetime | None = field(default=None, repr=False)
 
     _splits: dict[int, Split] = field(default_factory=dict, init=False, repr=False)
     _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
@@ -74,6 +84,12 @@ class Site:
         x, y = self._encoded(spec.features)
         index = torch.from_numpy(self.index(spec, part))
         return Rows(x[index], y[index])
+
+    def training_patients(self, spec: RunSpec) -> tuple[torch.Tensor | None, int]:
+        """Whose each training row is (None: each row is a patient of its own), and how many patients there are."""
+        names = self.patients()[self.index(spec, "train")]
+        unique, code = np.unique(names.astype(str), return_inverse=True)
+        return (None if len(unique) == len(names) else torch.from_numpy(code)), len(unique)
 
     def table(self, spec: RunSpec, part: Part) -> pd.DataFrame:
         """Rows of a part in natural units: the features of the run's set and the outcome, no patient id."""

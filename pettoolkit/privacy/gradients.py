@@ -9,6 +9,7 @@ arXiv:1510.01799), and ``opacus``, which takes any module whose layers Opacus kn
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,13 +31,12 @@ CHUNK_NUMBERS = 4_000_000
 class ClippedSum:
     """A sum of clipped gradients, and what happened to the patients in it.
 
-    ``patients`` were summed, of whom ``clipped`` were scaled down and ``unusable`` had a gradient that
-    is not finite and contributed nothing. The three counts are private: they stay in the hospital.
+    ``patients`` were summed; ``unusable`` of them had a gradient that is not finite and contributed
+    nothing. Both counts are private: they stay in the hospital.
     """
 
     gradient: Params
     patients: int
-    clipped: int
     unusable: int
 
 
@@ -102,16 +102,13 @@ class VectorisedGradients:
         layers = self.net.backward(params, x, y)
         if groups is not None:
             return _grouped_sum(layers, groups, clip)
-        squared = torch.zeros(len(x), dtype=x.dtype)
-        for a, delta in layers:
-            squared += torch.linalg.vecdot(delta, delta) * (torch.linalg.vecdot(a, a) + 1)
-        scale, usable, n_clipped = _scales(squared.sqrt(), clip)
-        unusable = len(x) - int(usable.sum())
-        if unusable:  # 0 * NaN is NaN: unusable rows have to be taken out, not scaled to zero
+        squared = sum(torch.linalg.vecdot(d, d) * (torch.linalg.vecdot(a, a) + 1) for a, d in layers)
+        scale, usable = _scales(squared, clip)
+        if usable is not None:  # 0 * NaN is NaN: unusable rows have to be taken out, not scaled to zero
             layers = [(a[usable], delta[usable]) for a, delta in layers]
             scale = scale[usable]
         gradient = self.net.gradient_sum(params, x, y, layers, None if math.isinf(clip) else scale)
-        return ClippedSum(gradient, len(x), n_clipped, unusable)
+        return ClippedSum(gradient, len(x), len(x) - len(scale))
 
 
 class OpacusGradients:
@@ -142,7 +139,10 @@ class OpacusGradients:
             return {name: torch.zeros(0, *value.shape) for name, value in params.items()}
         self.wrapped.zero_grad()
         logits = self.wrapped(x).reshape(len(x))
-        torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="sum").backward()  # type: ignore[no-untyped-call]
+        loss: Any = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="sum")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")  # inputs need no gradient
+            loss.backward()
         rows: Params = {name: named[name].grad_sample.detach() for name in params}  # type: ignore[attr-defined]
         self.wrapped.zero_grad()
         if groups is None:
@@ -185,24 +185,26 @@ def _groups(patient: Tensor | None, n: int) -> Tensor | None:
     return None if len(unique) == n else index
 
 
-def _scales(norm: Tensor, clip: float) -> tuple[Tensor, Tensor, int]:
-    """Per patient: the factor min(1, C (1 - margin) / norm), and whether the norm is finite."""
-    usable = torch.isfinite(norm)
-    scale = (clip * (1 - CLIP_MARGIN) / norm).clamp(max=1.0)
-    return scale, usable, int((usable & (scale < 1)).sum())
+def _scales(squared: Tensor, clip: float) -> tuple[Tensor, Tensor | None]:
+    """Per patient: the factor min(1, C (1 - margin) / norm); and which norms are finite, None if all are."""
+    scale = (squared.rsqrt() * (clip * (1 - CLIP_MARGIN))).clamp_(max=1.0)
+    if math.isfinite(float(squared.sum())):  # one look at the sum is enough for nearly every batch
+        return scale, None
+    usable = torch.isfinite(squared)
+    return scale, None if bool(usable.all()) else usable
 
 
 def _clip_and_sum(gradients: Params, clip: float) -> ClippedSum:
     """Clip and sum gradients that are held patient by patient, ``{name: (patients, *shape)}``."""
     n = len(next(iter(gradients.values())))
-    squared = [g.reshape(n, -1).square().sum(1) if n else torch.zeros(0) for g in gradients.values()]
-    scale, usable, n_clipped = _scales(torch.stack(squared).sum(0).sqrt(), clip)
-    unusable = n - int(usable.sum())
-    if unusable:
+    scale, usable = _scales(
+        torch.stack([g.reshape(n, g[0:1].numel()).square().sum(1) for g in gradients.values()]).sum(0), clip
+    )
+    if usable is not None:
         gradients = {name: g[usable] for name, g in gradients.items()}
         scale = scale[usable]
     total = {name: torch.tensordot(scale, g, dims=([0], [0])) for name, g in gradients.items()}
-    return ClippedSum(total, n, n_clipped, unusable)
+    return ClippedSum(total, n, n - len(scale))
 
 
 def _grouped_sum(layers: list[tuple[Tensor, Tensor]], groups: Tensor, clip: float) -> ClippedSum:
@@ -230,6 +232,4 @@ def _grouped_sum(layers: list[tuple[Tensor, Tensor]], groups: Tensor, clip: floa
         parts.append(_clip_and_sum(gradients, clip))
         first_patient, first_row = first_patient + n, first_row + len(chosen)
     total = {name: torch.stack([p.gradient[name] for p in parts]).sum(0) for name in parts[0].gradient}
-    return ClippedSum(
-        total, sum(p.patients for p in parts), sum(p.clipped for p in parts), sum(p.unusable for p in parts)
-    )
+    return ClippedSum(total, sum(p.patients for p in parts), sum(p.unusable for p in parts))

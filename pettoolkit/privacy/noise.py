@@ -13,7 +13,6 @@ floating-point noise (Mironov 2012, doi 10.1145/2382196.2382264) are outside wha
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class SeededNoise:
         return self._stream(draw, "generator")
 
     def _stream(self, draw: Draw, use: str) -> np.random.Generator:
-        name = json.dumps([self.seed, self.site, self.mode, draw.purpose, draw.round, draw.attempt, draw.step, use])
+        name = repr((self.seed, self.site, self.mode, draw.purpose, draw.round, draw.attempt, draw.step, use))
         key = hashlib.sha256(name.encode()).digest()[:16]
         return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
@@ -151,10 +150,12 @@ def add_gaussian(values: Params, sd: float, noise: NoiseSource, draw: Draw) -> P
     if sd == 0:
         return dict(values)
     flat = torch.from_numpy(noise.normals(draw, sum(v.numel() for v in values.values())) * sd)
-    names = sorted(values)
-    ends = np.cumsum([values[name].numel() for name in names])
-    cuts = {name: flat[end - values[name].numel() : end] for name, end in zip(names, ends, strict=True)}
-    return {name: (v.double() + cuts[name].reshape(v.shape)).to(v.dtype) for name, v in values.items()}
+    noisy, start = dict(values), 0
+    for name in sorted(values):
+        value = values[name]
+        noisy[name] = (value + flat[start : start + value.numel()].view(value.shape)).to(value.dtype)
+        start += value.numel()
+    return noisy
 
 
 def _system_fractions(n: int) -> Floats:

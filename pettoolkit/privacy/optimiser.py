@@ -64,9 +64,11 @@ class Descent:
 
     def step(self, gradient: Params) -> None:
         """Move against the mean gradient."""
+        if self.training.momentum:
+            kept = {name: self.training.momentum * v for name, v in self._velocity.items()}
+            gradient = self._velocity = {name: kept[name] + g for name, g in gradient.items()}
         for name, value in self.params.items():
-            self._velocity[name] = self.training.momentum * self._velocity[name] + gradient[name]
-            self.params[name] = value - self.training.learning_rate * self._velocity[name]
+            self.params[name] = torch.sub(value, gradient[name], alpha=self.training.learning_rate)
         self._done += 1
         if self._done > self.training.average_from * self.training.steps:
             self._averaged += 1
@@ -115,10 +117,10 @@ class PrivateRows:
         Refused
             If a parameter is not finite: every gradient would then be unusable.
         """
-        if not all(bool(torch.isfinite(value).all()) for value in params.values()):
-            raise Refused("dp: the model that came with the request is not finite; the round before it went wrong")
         x, y, patient = self._sample(mechanism.q, draw)
         clipped = self.engine.clipped_sum(params, x, y, mechanism.sensitivity, patient)
+        if clipped.unusable == clipped.patients and not _finite(params):
+            raise Refused("dp: the model that came with the request is not finite; the round before it went wrong")
         sd = (
             site_sd(mechanism.sigma, mechanism.sensitivity, self.mode, mechanism.honest_sites)
             if mechanism.sigma
@@ -226,6 +228,10 @@ def unpack(data: bytes) -> Params:
     from safetensors.torch import load
 
     return dict(load(data))
+
+
+def _finite(params: Params) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in params.values())
 
 
 def _identity(

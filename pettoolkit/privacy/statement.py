@@ -115,6 +115,8 @@ def _only_sigma(used: tuple[Mechanism, ...]) -> float | NotMeasured:
 def _words(m: Mechanism) -> str:
     if m.kind == ZCDP:
         return f"{m.steps} x {m.rho:.4g}-zCDP"
+    if m.replace_factor != 2:  # histograms: replacing a patient moves one count down and one up
+        return f"Gaussian noise of SD {m.sigma:.4g} / sqrt(share) on histograms of patients, which share the budget"
     batch = f"Poisson samples with q = {m.q:.4g}" if m.kind == SUBSAMPLED else "full batch"
     return f"Gaussian noise of {m.sigma:.4g} x C on clipped sums, C = {m.sensitivity:g}, {batch}, {m.steps} steps"
 

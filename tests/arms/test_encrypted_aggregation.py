@@ -51,7 +51,7 @@ class Recorder(MeteredGrid):
 def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    secret = SecretKey.from_bytes(sites["east"].secret_key or b"")
+    secret = SecretKey.from_bytes(sites["east"].secret_keys[0])
     with small.grid(sites) as grid:
         recorder = Recorder(grid)
         coordinate(recorder, spec)
@@ -75,7 +75,7 @@ def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt
         with pytest.raises(PetError):
             ckks.decrypt(own, blobs, 1)
     forged = ckks.encrypt(own, np.zeros(scheme.values), f"{spec.run_id}/1")
-    real = SecretKey.from_bytes(sites["east"].secret_key or b"").for_scheme(scheme)
+    real = SecretKey.from_bytes(sites["east"].secret_keys[0]).for_scheme(scheme)
     with pytest.raises(PetError):
         ckks.decrypt(real, forged, 1, f"{spec.run_id}/1")
 
@@ -108,7 +108,7 @@ def test_what_is_released_carries_noise_and_is_released_once() -> None:
 def test_a_hospital_without_the_key_is_named() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    sites["west"].secret_key = None
+    sites["west"].secret_keys = ()
 
     with small.grid(sites) as grid, pytest.raises(SiteFailed, match="west.*no encryption key"):
         coordinate(grid, spec)
@@ -117,7 +117,7 @@ def test_a_hospital_without_the_key_is_named() -> None:
 def test_a_hospital_with_another_key_never_gives_a_wrong_sum() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    sites["west"].secret_key = small.hospitals(spec)["west"].secret_key
+    sites["west"].secret_keys = small.hospitals(spec)["west"].secret_keys
 
     with small.grid(sites) as grid, pytest.raises(PetError, match="key"):
         coordinate(grid, spec)

@@ -68,7 +68,8 @@ seeds: [one]
         "3: feature: unknown key (did you mean features?)",
         "5: arms.0.rounds: must be at least 1 (got 0)",
         "5: arms.0.strategy: must be one of fedavg, fedsgd, fedprox, fedadam (got fedagv; did you mean fedavg?)",
-        "6: arms.1.arm: must be one of local, pooled, federated, encrypted_aggregation, synthetic "
+        "6: arms.1.arm: must be one of local, pooled, federated, encrypted_aggregation, "
+        "encrypted_statistics, encrypted_records, synthetic "
         "(got sinthetic; did you mean synthetic?)",
         "7: arms.2.generator: must be one of gaussian_copula, marginals "
         "(got gausian_copula; did you mean gaussian_copula?)",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
-from pettoolkit.arms.rounds import ServerState, contribution, server_step
+from pettoolkit.arms.private import averaged, count, ledger_summary, training_of
+from pettoolkit.arms.rounds import ServerState, contribution, server_step, settings_of
 from pettoolkit.encryption.ckks import decrypt, encrypt
-from pettoolkit.encryption.flooding import FloodingLedger
 from pettoolkit.encryption.keys import SecretKey
-from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
@@ -26,9 +24,7 @@ from pettoolkit.models.training import to_arrays, to_params, validation_losses
 from pettoolkit.records import RunSpec
 
 
-def count(site: Site, request: Request) -> Envelope:
-    """The number of training patients, which is public and becomes this hospital's weight."""
-    return Envelope("metrics", "setup", Figures({"num-examples": len(site.index(request.spec, "train"))}))
+FLOODING_SD = "flooding_sd"
 
 
 def contribute(site: Site, request: Request) -> Envelope:
@@ -36,7 +32,9 @@ def contribute(site: Site, request: Request) -> Envelope:
     spec = request.spec
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
-    arrays, patients = contribution(site, spec, _state(site, spec, request.round - 1).model, request.round)
+    arrays, patients = contribution(
+        site, spec, _state(site, spec, request.round - 1).model, request.round, int(request.extra["patients"])
+    )
     began = time.perf_counter()
     weighted = layout.pack(arrays) * (patients / int(request.extra["patients"]))
     blobs = encrypt(key, weighted, _label(spec, request.round))
@@ -51,6 +49,8 @@ def apply(site: Site, request: Request) -> Envelope:
     began = time.perf_counter()
     once(site.store, _name(spec, number), lambda: _next_state(site, request))
     seconds = time.perf_counter() - began
+    if spec.dp is not None:  # nothing of validation patients is read
+        return Envelope("metrics", "training", Figures({"decrypt_seconds": seconds}))
     net, _ = start(spec, site.narrowed(spec))
     rows = site.part(spec, "validation")
     total = validation_losses(net, [to_params(_state(site, spec, number).model)], rows)[0]
@@ -63,53 +63,46 @@ def release(site: Site, request: Request) -> Envelope:
     """The model of the chosen round, flooded once: what is released hides the error that would give the key away."""
     spec = request.spec
     data = once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request))
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    return Envelope("model", "release", Arrays(arrays, int(request.extra["patients"])))
+    arrays = vault.load(data)
+    sd = float(arrays.pop(FLOODING_SD))
+    return Envelope("model", "release", Arrays(arrays, int(request.extra["patients"])), {FLOODING_SD: sd})
 
 
 def _next_state(site: Site, request: Request) -> bytes:
     spec, number = request.spec, request.round
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
-    ledger = _ledger(site, key)
-    ledger.count(len(request.blobs))
-    _keep(site, ledger)
+    vault.count(site, key, len(request.blobs))
     aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(spec, number)))
-    return _dump(server_step(_state(site, spec, number - 1), aggregate, spec.options, number))
+    return _dump(
+        server_step(
+            _state(site, spec, number - 1), aggregate, settings_of(spec, int(request.extra["patients"])), number
+        )
+    )
 
 
 def _flooded(site: Site, request: Request) -> bytes:
     spec = request.spec
-    ledger = _ledger(site, _key(site, spec))
+    ledger = vault.ledger_of(site, _key(site, spec))
     _, layout = scheme_of(spec, site.narrowed(spec))
-    exact = layout.pack(_state(site, spec, int(request.extra["best"])).model)
+    exact = layout.pack(_final(site, request))
     noisy = layout.unpack(ledger.release(spec.run_id, exact))
-    _keep(site, ledger)
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: value.astype(np.float32) for name, value in noisy.items()})
-    return buffer.getvalue()
+    vault.keep(site, ledger)
+    released = {name: value.astype(np.float32) for name, value in noisy.items()}
+    return vault.dump({**released, FLOODING_SD: np.array(ledger.scheme.flooding_sd)})
+
+
+def _final(site: Site, request: Request) -> Mapping[str, npt.NDArray[Any]]:
+    """The model of the best round; under DP the mean over the last half of the rounds."""
+    spec, best = request.spec, int(request.extra["best"])
+    if spec.dp is None:
+        return _state(site, spec, best).model
+    training = training_of(spec, int(request.extra["patients"]))
+    return averaged([_state(site, spec, n + 1).model for n in range(best)], training)
 
 
 def _key(site: Site, spec: RunSpec) -> SecretKey:
-    if site.secret_key is None:
-        raise Refused(f"hospital {site.name}: it has no encryption key (carry the key file there before the run)")
-    scheme, _ = scheme_of(spec, site.narrowed(spec))
-    return SecretKey.from_bytes(site.secret_key, f"hospital {site.name}").for_scheme(scheme)
-
-
-def _ledger(site: Site, key: SecretKey) -> FloodingLedger:
-    """What was decrypted under this key by all runs; the noise is sized for as many as the key was made for."""
-    stored = site.store.get(f"flooding/{key.key_id}")
-    made_for = SecretKey.from_bytes(site.secret_key or b"", f"hospital {site.name}").scheme.tau
-    scheme = replace(key.scheme, tau=max(made_for, key.scheme.tau))
-    if stored is None:
-        return FloodingLedger(scheme, key.key_id)
-    return replace(FloodingLedger.from_dict(json.loads(stored)), scheme=scheme)
-
-
-def _keep(site: Site, ledger: FloodingLedger) -> None:
-    site.store.put(f"flooding/{ledger.key_id}", json.dumps(ledger.to_dict()).encode())
+    return vault.key_for(site, scheme_of(spec, site.narrowed(spec))[0])
 
 
 def _label(spec: RunSpec, number: int) -> str:
@@ -124,22 +117,16 @@ def _state(site: Site, spec: RunSpec, number: int) -> ServerState:
     """The model and momenta after ``number`` rounds."""
     if number == 0:
         return ServerState.begin(to_arrays(start(spec, site.narrowed(spec))[1]))
-    stored = site.store.get(_name(spec, number))
-    if stored is None:
-        raise Refused(f"hospital {site.name}: round {number} of this run is not in its store (start the cell again)")
-    with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"model": {}, "first": {}, "second": {}}
-        for name in arrays.files:
-            part, tensor = name.split("/", 1)
-            parts[part][tensor] = arrays[name]
+    parts: dict[str, dict[str, npt.NDArray[Any]]] = {"model": {}, "first": {}, "second": {}}
+    for name, array in vault.stored(site, _name(spec, number), number).items():
+        part, tensor = name.split("/", 1)
+        parts[part][tensor] = array
     return ServerState(**parts)
 
 
 def _dump(state: ServerState) -> bytes:
-    named = {f"{part}/{k}": v for part in ("model", "first", "second") for k, v in getattr(state, part).items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **named)
-    return buffer.getvalue()
+    parts = ("model", "first", "second")
+    return vault.dump({f"{part}/{k}": v for part in parts for k, v in getattr(state, part).items()})
 
 
-HANDLERS = {"count": count, "contribute": contribute, "apply": apply, "release": release}
+HANDLERS = {"count": count, "contribute": contribute, "apply": apply, "release": release, "ledger": ledger_summary}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from pettoolkit.arms import private
+from pettoolkit.arms.adding import Additions
 from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
-from pettoolkit.arms.exchange import ask
-from pettoolkit.encryption.ckks import Adder
+from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.rounds import settings_of
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
 
@@ -22,51 +26,18 @@ PRIVACY = PrivacyStatement(
 
 
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
-    """Rounds of: collect ciphertexts, add, hand the sum back; then one hospital releases the best round's model."""
+    """Rounds of: collect ciphertexts, add, hand the sum back; then one hospital releases a model.
+
+    Without DP that of the round that validation patients like best; under DP the mean over the last half.
+    """
     began = time.perf_counter()
     scheme, layout = scheme_of(spec, contract_of(spec))
-    context = scheme.add_context()
-    counts = ask(grid, spec, "count", "setup", wants="metrics", sites=spec.sites)
-    patients = int(sum(reply.figures["num-examples"] for reply in counts.values()))
-    losses: list[float] = []
-    seconds = {"encrypt": 0.0, "add": 0.0, "decrypt": 0.0}
-    up = down = 0
-    for number in range(1, int(spec.options["rounds"]) + 1):
-        replies = ask(
-            grid,
-            spec,
-            "contribute",
-            "training",
-            wants="ciphertext",
-            sites=spec.sites,
-            number=number,
-            extra={"patients": patients},
-        )
-        added = time.perf_counter()
-        adder = Adder(context)
-        for site, reply in replies.items():
-            adder.add(reply.blobs, site)
-        total = adder.result()
-        seconds["add"] += time.perf_counter() - added
-        applied = ask(
-            grid,
-            spec,
-            "apply",
-            "validation",
-            wants="metrics",
-            sites=spec.sites,
-            number=number,
-            kind="ciphertext",
-            blobs=total,
-        )
-        up, down = (max(len(b"".join(r.blobs)) for r in replies.values()), len(b"".join(total)))
-        seconds["encrypt"] += max(r.figures["encrypt_seconds"] for r in replies.values())
-        seconds["decrypt"] += max(r.figures["decrypt_seconds"] for r in applied.values())
-        losses.append(
-            sum(r.figures["loss"] for r in applied.values())
-            / max(1.0, sum(r.figures["num-examples"] for r in applied.values()))
-        )
-    best = int(np.argmin(losses)) + 1
+    patients, noisy = private.ask_patients(grid, spec), spec.dp is not None
+    rounds, extra = int(settings_of(spec, patients)["rounds"]), {"patients": patients}
+    additions = Additions(grid, spec, scheme, "training" if noisy else "validation")
+    replies = [additions.round(number, extra) for number in range(1, rounds + 1)]
+    losses = [] if noisy else [_mean_loss(answers.values()) for answers in replies]
+    best = rounds if noisy else int(np.argmin(losses)) + 1
     first = min(spec.sites)
     released = ask(
         grid,
@@ -75,30 +46,35 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         "release",
         wants="model",
         sites=(first,),
-        extra={"best": best, "patients": patients},
+        extra={"best": best, **extra},
         expect=dict(zip(layout.names, layout.shapes, strict=True)),
     )
+    chosen = f"mean over the last half of {rounds} rounds" if noisy else f"round {best} of {rounds} kept"
     return Outcome(
         models=Models({Models.SHARED: Weights.of(released[first].arrays)}),
-        privacy=PRIVACY,
+        privacy=_statement(grid, spec),
         exposure=grid.exposure(out_of_band=("keys",)),
-        cost=Cost(
-            time.perf_counter() - began,
-            extra={
-                "cost/ciphertext_expansion": up / (4 * scheme.values),
-                "cost/ciphertext_expansion_down": down / (4 * scheme.values),
-                "cost/encrypt_seconds": seconds["encrypt"],
-                "cost/add_seconds": seconds["add"],
-                "cost/decrypt_seconds": seconds["decrypt"],
-            },
-        ),
-        rounds=len(losses),
-        round_metrics={"round/validation_loss": tuple(losses)},
-        encryption={
-            "encryption/headroom_bits": scheme.headroom_bits,
-            "encryption/flooding_sd": scheme.flooding_sd,
-            "encryption/security_bits": 128.0,
-            "encryption/max_error": scheme.error,
-        },
-        notes=(f"round {best} of {len(losses)} kept; released by hospital {first} with flooding noise",),
+        cost=Cost(time.perf_counter() - began, extra=additions.cost()),
+        rounds=rounds,
+        round_metrics={"round/validation_loss": tuple(losses)} if losses else {},
+        encryption=additions.parameters(released[first].figures["flooding_sd"]),
+        notes=(f"{chosen}; released by hospital {first} with flooding noise",),
+    )
+
+
+def _mean_loss(answers: Iterable[Reply]) -> float:
+    """Validation loss per patient over all hospitals."""
+    found = list(answers)
+    return sum(r.figures["loss"] for r in found) / max(1.0, sum(r.figures["num-examples"] for r in found))
+
+
+def _statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:
+    if spec.dp is None:
+        return PRIVACY
+    statement = private.stated(PRIVACY, spec, private.ask_ledgers(grid, spec))
+    if spec.dp.noise != "shared":
+        return replace(statement, trust="nobody: each hospital's updates have the guarantee even when decrypted")
+    honest = spec.dp.honest_sites or len(spec.sites)
+    return replace(
+        statement, trust=f"{PRIVACY.trust}; {honest} of {len(spec.sites)} hospitals add their part of the noise"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pettoolkit.arms.common import start
+from pettoolkit.arms.private import count, ledger_summary
 from pettoolkit.arms.rounds import contribution
 from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
 from pettoolkit.hospital.request import Request
@@ -12,7 +13,9 @@ from pettoolkit.models.training import to_params, validation_losses
 
 def train(site: Site, request: Request) -> Envelope:
     """This hospital's contribution to the round: its trained model, or its gradient."""
-    arrays, patients = contribution(site, request.spec, request.arrays, request.round)
+    arrays, patients = contribution(
+        site, request.spec, request.arrays, request.round, int(request.extra.get("patients", 0))
+    )
     return Envelope("update", "training", Arrays(arrays, patients))
 
 
@@ -24,4 +27,4 @@ def validate(site: Site, request: Request) -> Envelope:
     return Envelope("metrics", "validation", Figures({"loss": total / max(len(rows), 1), "num-examples": len(rows)}))
 
 
-HANDLERS = {"train": train, "validate": validate}
+HANDLERS = {"train": train, "validate": validate, "count": count, "ledger": ledger_summary}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
+from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
 from pettoolkit.arms.exchange import config_record
-from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step
+from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step, settings_of
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.models.training import to_arrays
-from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
+from pettoolkit.records import Cost, Json, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
 
 PRIVACY = PrivacyStatement(
     guarantee=NotMeasured("no differential privacy"),
@@ -29,9 +31,9 @@ PRIVACY = PrivacyStatement(
 class FedSgd(FedAvg):
     """FedAvg's messages and weighted mean, but what is averaged are gradients, and the server steps along them."""
 
-    def __init__(self, spec: RunSpec, model: dict[str, npt.NDArray[Any]], **settings: float) -> None:
-        super().__init__(**settings)  # type: ignore[arg-type]
-        self._options = spec.options
+    def __init__(self, options: Mapping[str, Json], model: dict[str, npt.NDArray[Any]], **nodes: float) -> None:
+        super().__init__(**nodes)  # type: ignore[arg-type]
+        self._options = options
         self._state = ServerState.begin(model)
 
     def aggregate_train(
@@ -47,7 +49,11 @@ class FedSgd(FedAvg):
 
 
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
-    """Run the strategy for all rounds and keep the round that validation patients like best."""
+    """Run the strategy for all rounds.
+
+    Without DP the round that validation patients like best is kept. Under DP nothing is validated: the
+    model is the mean over the last half of the rounds.
+    """
     began = time.perf_counter()
     net, initial = start(spec, contract_of(spec))
     model = to_arrays(initial)
@@ -57,40 +63,63 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         if number:
             kept.append({name: arrays[name].numpy().copy() for name in net.shapes()})
 
-    result = strategy(spec, model).start(
+    patients = None if spec.dp is None else private.ask_patients(grid, spec)
+    settings = settings_of(spec, patients)
+    result = strategy(spec, model, settings).start(
         grid=grid.only(spec.sites),
         initial_arrays=ArrayRecord({k: Array(v) for k, v in model.items()}),
-        num_rounds=int(spec.options["rounds"]),
+        num_rounds=int(settings["rounds"]),
         timeout=float(spec.faults.get("round_timeout", 600)),
-        train_config=config_record(spec, "train", "training", wants="update"),
+        train_config=config_record(spec, "train", "training", wants="update", patients=patients),
         evaluate_config=config_record(spec, "validate", "validation", wants="metrics"),
         evaluate_fn=remember,
     )
-    losses = [float(result.evaluate_metrics_clientapp[i + 1]["loss"]) for i in range(len(kept))]  # type: ignore[arg-type]
-    best = int(np.argmin(losses))
+    if spec.dp is not None:
+        final, privacy = (
+            private.averaged(kept, private.training_of(spec, patients or 0)),
+            _private_statement(grid, spec),
+        )
+        losses, note = [], f"mean over the last half of {len(kept)} rounds"
+    else:
+        losses = [float(result.evaluate_metrics_clientapp[i + 1]["loss"]) for i in range(len(kept))]  # type: ignore[arg-type]
+        best = int(np.argmin(losses))
+        final, privacy, note = kept[best], PRIVACY, f"round {best + 1} of {len(kept)} kept"
     return Outcome(
-        models=Models({Models.SHARED: Weights.of(kept[best])}),
-        privacy=PRIVACY,
+        models=Models({Models.SHARED: Weights.of(final)}),
+        privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),
         rounds=len(kept),
-        round_metrics={"round/validation_loss": tuple(losses)},
-        notes=(f"round {best + 1} of {len(kept)} kept",),
+        round_metrics={"round/validation_loss": tuple(losses)} if losses else {},
+        notes=(note,),
     )
 
 
-def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]]) -> FedAvg:
+PRIVATE = replace(
+    PRIVACY,
+    trust="nobody: each hospital's updates have the guarantee by themselves",
+    leaks_if_collude="hospitals and coordinator together learn of another's patients what the guarantee allows",
+    reversible="updates carry noise: what can be inverted is bounded by the guarantee",
+)
+
+
+def _private_statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:
+    return private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec))
+
+
+def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]], settings: Mapping[str, Json]) -> FedAvg:
     """Flower's strategy for a spec; every hospital takes part in every round."""
     everyone = {
+        "fraction_evaluate": 1.0 if spec.dp is None else 0.0,
         "min_train_nodes": len(spec.sites),
-        "min_evaluate_nodes": len(spec.sites),
+        "min_evaluate_nodes": len(spec.sites) if spec.dp is None else 0,
         "min_available_nodes": len(spec.sites),
     }
     name = spec.options["strategy"]
     if name == "fedsgd":
-        return FedSgd(spec, model, **everyone)
+        return FedSgd(settings, model, **everyone)
     if name == "fedadam":
-        return FedAdam(**everyone, eta_l=float(spec.options["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
+        return FedAdam(**everyone, eta_l=float(settings["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
     if name == "fedprox":
         return FedProx(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
     return FedAvg(**everyone)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pettoolkit.arms import private
 from pettoolkit.arms.common import start, train_here
 from pettoolkit.hospital.envelope import Arrays, Envelope
 from pettoolkit.hospital.request import Request
@@ -12,6 +13,9 @@ from pettoolkit.models.training import to_arrays, validation_losses
 def train(site: Site, request: Request) -> Envelope:
     """Train on this hospital's patients; the model goes to the judge alone (purpose ``evaluation``)."""
     spec = request.spec
+    if spec.dp is not None:
+        private_model, patients = private.train_at_hospital(site, spec, int(request.extra["patients"]))
+        return Envelope("model", "evaluation", Arrays(to_arrays(private_model), patients))
     contract = site.narrowed(spec)
     net, _ = start(spec, contract)
     rows, held_out = site.part(spec, "train"), site.part(spec, "validation")
@@ -19,4 +23,4 @@ def train(site: Site, request: Request) -> Envelope:
     return Envelope("model", "evaluation", Arrays(to_arrays(params), len(rows)), {"best_epoch": epoch})
 
 
-HANDLERS = {"train": train}
+HANDLERS = {"train": train, "count": private.count, "ledger": private.ledger_summary}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pandas as pd
 
+from pettoolkit.arms import private
 from pettoolkit.arms.central import encoded
 from pettoolkit.arms.common import contract_of, start, train_here
 from pettoolkit.arms.exchange import ask
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.models.training import Rows, to_arrays, validation_losses
+from pettoolkit.privacy.statement import COORDINATOR
 from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
 
 PRIVACY = PrivacyStatement(
@@ -22,17 +25,28 @@ PRIVACY = PrivacyStatement(
 )
 
 
+PRIVATE = replace(
+    PRIVACY,
+    reversible="nothing is hidden from the coordinator; the released model has the guarantee",
+)
+
+
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
-    """Collect the records, train in one place."""
+    """Collect the records, train in one place; under DP the noise is the coordinator's."""
     began = time.perf_counter()
     contract = contract_of(spec)
-    net, _ = start(spec, contract)
+    net, initial = start(spec, contract)
     rows = _records(grid, spec, contract, "train", "training")
-    held_out = _records(grid, spec, contract, "validation", "validation")
-    params, _ = train_here(spec, contract, rows, lambda s: validation_losses(net, s, held_out))
+    if spec.dp is not None:
+        params, ledger = private.train_at_coordinator(spec, net, initial, rows)
+        privacy = private.stated(PRIVATE, spec, {COORDINATOR: ledger.summary()})
+    else:
+        held_out = _records(grid, spec, contract, "validation", "validation")
+        params, _ = train_here(spec, contract, rows, lambda s: validation_losses(net, s, held_out))
+        privacy = PRIVACY
     return Outcome(
         models=Models({Models.SHARED: Weights.of(to_arrays(params))}),
-        privacy=PRIVACY,
+        privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),
     )

@@ -1,0 +1,86 @@
+"""The coordinator's half of every arm that adds ciphertexts: collect, add, hand the sum back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.encryption.ckks import Adder
+from pettoolkit.encryption.parameters import SECURITY_BITS, Scheme
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.records import RunSpec
+
+
+class Additions:
+    """Rounds of additions, with what they cost. Holds the context for additions and no key.
+
+    Parameters
+    ----------
+    grid, spec
+        Where, and which run.
+    scheme
+        Of the run; only its context for additions is used.
+    purpose
+        Of the message that hands the sum back.
+    """
+
+    def __init__(self, grid: MeteredGrid, spec: RunSpec, scheme: Scheme, purpose: str = "training") -> None:
+        self._grid, self._spec, self._purpose = grid, spec, purpose
+        self._scheme, self._context = scheme, scheme.add_context()
+        self._up = self._down = 0
+        self._seconds = {"encrypt": 0.0, "add": 0.0, "decrypt": 0.0}
+
+    def round(self, number: int, extra: Mapping[str, int | float | str]) -> dict[str, Reply]:
+        """Ask for ``contribute``, add, send the sum with ``apply``, and return what the hospitals say to it."""
+        replies = ask(
+            self._grid,
+            self._spec,
+            "contribute",
+            "training",
+            wants="ciphertext",
+            sites=self._spec.sites,
+            number=number,
+            extra=extra,
+        )
+        began = time.perf_counter()
+        adder = Adder(self._context)
+        for site, reply in replies.items():
+            adder.add(reply.blobs, site)
+        total = adder.result()
+        self._seconds["add"] += time.perf_counter() - began
+        applied = ask(
+            self._grid,
+            self._spec,
+            "apply",
+            self._purpose,
+            wants="metrics",
+            sites=self._spec.sites,
+            number=number,
+            kind="ciphertext",
+            blobs=total,
+            extra=extra,
+        )
+        self._up = max(sum(map(len, reply.blobs)) for reply in replies.values())
+        self._down = sum(map(len, total))
+        self._seconds["encrypt"] += max(r.figures["encrypt_seconds"] for r in replies.values())
+        self._seconds["decrypt"] += max(r.figures["decrypt_seconds"] for r in applied.values())
+        return applied
+
+    def cost(self) -> dict[str, float]:
+        """Expansion against float32, and seconds of all rounds (of the slowest hospital of each)."""
+        plain = 4 * self._scheme.values
+        return {
+            "cost/ciphertext_expansion": self._up / plain,
+            "cost/ciphertext_expansion_down": self._down / plain,
+            **{f"cost/{what}_seconds": seconds for what, seconds in self._seconds.items()},
+        }
+
+    def parameters(self, flooding_sd: float) -> dict[str, float]:
+        """What the scheme promises, and the largest SD of the noise on what was released."""
+        return {
+            "encryption/headroom_bits": self._scheme.headroom_bits,
+            "encryption/flooding_sd": flooding_sd,
+            "encryption/security_bits": float(SECURITY_BITS),
+            "encryption/max_error": self._scheme.error,
+        }

@@ -1,0 +1,1 @@
+"""`encrypted_records`: hospitals upload encrypted rows once, and the coordinator trains on ciphertexts."""

@@ -1,0 +1,103 @@
+"""Encrypted statistics: the hospital encrypts its sums, and takes Newton's step on the decrypted sum of all."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from pettoolkit.arms import vault
+from pettoolkit.arms.common import start
+from pettoolkit.arms.encrypted_statistics import fit
+from pettoolkit.arms.encrypted_statistics.scheme import columns, scheme_of
+from pettoolkit.encryption.ckks import decrypt, encrypt
+from pettoolkit.encryption.matrix import NormalSums
+from pettoolkit.errors import Refused
+from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.hospital.store import once
+from pettoolkit.models.training import to_arrays
+from pettoolkit.records import RunSpec
+
+Floats = npt.NDArray[np.float64]
+
+
+def count(site: Site, request: Request) -> Envelope:
+    """The number of training patients, which is public: sums are divided by that of all hospitals."""
+    return Envelope("metrics", "setup", Figures({"num-examples": len(site.index(request.spec, "train"))}))
+
+
+def contribute(site: Site, request: Request) -> Envelope:
+    """This hospital's sums at the weights of the round before, encrypted."""
+    spec, number = request.spec, request.round
+    key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
+    x, y = design(site, spec)
+    packed = fit.sums(spec, x, y, _weights(site, spec, number - 1)).pack(int(request.extra["patients"]))
+    began = time.perf_counter()
+    blobs = encrypt(key, packed, _label(spec, number))
+    seconds = time.perf_counter() - began
+    return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(y)), {"encrypt_seconds": seconds})
+
+
+def apply(site: Site, request: Request) -> Envelope:
+    """Decrypt the sum of a round and take the step here; nothing of either leaves."""
+    began = time.perf_counter()
+    once(site.store, _label(request.spec, request.round), lambda: _step(site, request))
+    return Envelope("metrics", "training", Figures({"decrypt_seconds": time.perf_counter() - began}))
+
+
+def release(site: Site, request: Request) -> Envelope:
+    """Weights, standard errors and the length of the last step, flooded once and together."""
+    spec = request.spec
+    data = once(site.store, f"{spec.run_id}/statistics/released", lambda: _flooded(site, spec))
+    arrays = vault.load(data)
+    sd = float(arrays.pop("flooding_sd"))
+    return Envelope("model", "release", Arrays(arrays, int(request.extra["patients"])), {"flooding_sd": sd})
+
+
+def design(site: Site, spec: RunSpec) -> tuple[Floats, Floats]:
+    """Training rows with a leading 1, shape (n, 1 + features), and outcomes, shape (n,)."""
+    rows = site.part(spec, "train")
+    x = rows.x.numpy().astype(np.float64)
+    return np.hstack([np.ones((len(x), 1)), x]), rows.y.numpy().astype(np.float64)
+
+
+def _step(site: Site, request: Request) -> bytes:
+    spec, number, patients = request.spec, request.round, int(request.extra["patients"])
+    contract = site.narrowed(spec)
+    key = vault.key_for(site, scheme_of(spec, contract))
+    vault.count(site, key, len(request.blobs))
+    total = decrypt(key, request.blobs, len(spec.sites), _label(spec, number))
+    sums = NormalSums.unpack(total, columns(contract), patients)
+    if round(sums.rows) != patients:
+        raise Refused(f"hospital {site.name}: the sum holds {sums.rows:.1f} patients, {patients} were counted")
+    return vault.dump(fit.step(spec, sums, _weights(site, spec, number - 1)))
+
+
+def _flooded(site: Site, spec: RunSpec) -> bytes:
+    key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
+    last = int(spec.options["rounds"])
+    exact = fit.released(vault.stored(site, _label(spec, last), last))
+    ledger = vault.ledger_of(site, key)
+    noisy = ledger.release(spec.run_id, exact.values / exact.gains) * exact.gains
+    vault.keep(site, ledger)
+    sd = ledger.scheme.flooding_sd * float(exact.gains.max())
+    return vault.dump({**exact.named(noisy), "flooding_sd": np.array(sd)})
+
+
+def _weights(site: Site, spec: RunSpec, number: int) -> Floats:
+    """Intercept and weights after ``number`` rounds."""
+    if number == 0:
+        initial = to_arrays(start(spec, site.narrowed(spec))[1])
+        return np.concatenate([initial["layer0.bias"], initial["layer0.weight"][0]], dtype=np.float64)
+    weights: Floats = vault.stored(site, _label(spec, number), number)["weights"]
+    return weights
+
+
+def _label(spec: RunSpec, number: int) -> str:
+    return f"{spec.run_id}/statistics/{number}"
+
+
+HANDLERS = {"count": count, "contribute": contribute, "apply": apply, "release": release}

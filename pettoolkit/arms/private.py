@@ -1,0 +1,175 @@
+"""Differential privacy as every arm uses it: one budget for the whole run, calibrated before the first event.
+
+What an arm trains under DP is fixed in advance by (epsilon, noise mode, model): no early stopping, no best
+round, and nothing of validation patients is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pettoolkit.arms.common import start
+from pettoolkit.arms.exchange import ask
+from pettoolkit.errors import Refused
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.hospital.accounts import ledger_of, noise_of
+from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
+from pettoolkit.hospital.request import Request
+from pettoolkit.hospital.site import Site
+from pettoolkit.models.dense import DenseNet, Params
+from pettoolkit.models.training import Rows
+from pettoolkit.privacy import conditions
+from pettoolkit.privacy.gradients import engine_for
+from pettoolkit.privacy.ledger import Budget, Ledger
+from pettoolkit.privacy.noise import SeededNoise
+from pettoolkit.privacy.optimiser import DpTraining, PrivateRows, train_private
+from pettoolkit.privacy.settings import DpPlan, plan_for, settings_for
+from pettoolkit.privacy.statement import COORDINATOR, guarantee
+from pettoolkit.records import DpSpec, Json, ModelSpec, PrivacyStatement, RunSpec
+
+
+def budget_of(spec: RunSpec) -> DpSpec:
+    """The budget of a run that has one."""
+    if spec.dp is None:
+        raise ValueError("this run has no differential privacy")
+    return spec.dp
+
+
+def mode_of(spec: RunSpec) -> str:
+    """Who adds noise, in the words of the privacy room: a hospital that trains alone has its own mode."""
+    return "alone" if spec.arm == "local" else budget_of(spec).noise
+
+
+def training_of(spec: RunSpec, patients: int) -> DpTraining:
+    """Steps, clipping and rate by the documented rule; what the experiment file says goes first.
+
+    Parameters
+    ----------
+    patients
+        Public number of training patients of all hospitals together.
+    """
+    rule = settings_for(budget_of(spec).epsilon, mode_of(spec), spec.model, len(spec.sites), patients)
+    steps, rate = _written_steps(spec), spec.options.get("learning_rate")
+    return replace(
+        rule,
+        steps=rule.steps if steps is None else steps,
+        learning_rate=rule.learning_rate if rate is None else float(rate),
+    )
+
+
+def most_steps(spec: RunSpec) -> int:
+    """Most steps that the rule can ask for, however many patients there turn out to be."""
+    return _written_steps(spec) or max(
+        settings_for(budget_of(spec).epsilon, mode_of(spec), spec.model, len(spec.sites), 10**k).steps for k in range(9)
+    )
+
+
+def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, Ledger, DpPlan, int]:
+    """What a hospital needs to answer with noise: its rows, its ledger, the run's plan, its own public count.
+
+    Raises
+    ------
+    Refused
+        If the request would not mean what it says (delta too large, shared noise with local steps, ...).
+    """
+    dp, mode = budget_of(spec), mode_of(spec)
+    rows = site.part(spec, "train")
+    patient, here = site.training_patients(spec)
+    conditions.check(
+        dp,
+        sites=len(spec.sites),
+        smallest=here,
+        local_steps=spec.options.get("strategy") not in (None, "fedsgd"),
+        patient_known=site.contract.named("patient_id") is not None,
+    )
+    plan = _plan(spec, mode, patients, here)
+    net, _ = start(spec, site.narrowed(spec))
+    ledger = ledger_of(site, spec.run_id, Budget(dp.epsilon, dp.delta), plan.mechanism)
+    noise = noise_of(site, spec.seed, mode)
+    return PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, mode, patient), ledger, plan, here
+
+
+def train_at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[Params, int]:
+    """A hospital trains by itself, privately, in one piece."""
+    rows, ledger, plan, here = at_hospital(site, spec, patients)
+    _, initial = start(spec, site.narrowed(spec))
+    return train_private(rows, ledger, initial, plan.mechanism, plan.training, here), here
+
+
+def train_at_coordinator(spec: RunSpec, net: DenseNet, initial: Params, rows: Rows) -> tuple[Params, Ledger]:
+    """The coordinator trains privately on rows that it holds; its ledger covers the patients of all hospitals."""
+    dp = budget_of(spec)
+    conditions.check(dp, sites=len(spec.sites), smallest=len(rows))
+    plan = _plan(spec, "central", len(rows), len(rows))
+    ledger = Ledger(COORDINATOR, spec.run_id, Budget(dp.epsilon, dp.delta), plan.mechanism)
+    noise = SeededNoise(spec.seed, COORDINATOR, "central")
+    private = PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, "central")
+    return train_private(private, ledger, initial, plan.mechanism, plan.training, len(rows)), ledger
+
+
+def _written_steps(spec: RunSpec) -> int | None:
+    rounds = spec.options.get("rounds")
+    return None if rounds is None else int(rounds) * int(spec.options.get("local_epochs") or 1)
+
+
+def _plan(spec: RunSpec, mode: str, patients: int, here: int) -> DpPlan:
+    training = training_of(spec, patients)
+    return _calibrated(budget_of(spec), spec.model, len(spec.sites), mode, patients, here, training)
+
+
+@functools.lru_cache(maxsize=256)
+def _calibrated(
+    dp: DpSpec, model: ModelSpec, sites: int, mode: str, patients: int, here: int, training: DpTraining
+) -> DpPlan:
+    return plan_for(dp, model, sites, noise=mode, patients=patients, site_patients=here, training=training)
+
+
+def count(site: Site, request: Request) -> Envelope:
+    """The number of training patients, which is public."""
+    return Envelope("metrics", "setup", Figures({"num-examples": len(site.index(request.spec, "train"))}))
+
+
+def ask_patients(grid: MeteredGrid, spec: RunSpec) -> int:
+    """Public number of training patients of all hospitals together."""
+    counts = ask(grid, spec, "count", "setup", wants="metrics", sites=spec.sites)
+    return int(sum(reply.figures["num-examples"] for reply in counts.values()))
+
+
+def ledger_summary(site: Site, request: Request) -> Envelope:
+    """What this hospital's ledger of the run may tell: mechanisms, spent and budget, as JSON in an array of bytes."""
+    return summary_of(site, request, request.spec.run_id)
+
+
+def summary_of(site: Site, request: Request, run: str) -> Envelope:
+    """The summary of one of this hospital's ledgers."""
+    ledger = site.ledgers.get(run)
+    if ledger is None:
+        raise Refused(f"hospital {site.name}: it has no ledger of this run (nothing private was asked of it)")
+    text = json.dumps(ledger.summary(), sort_keys=True).encode()
+    patients = len(site.index(request.spec, "train"))
+    return Envelope("statistics", request.purpose, Arrays({"ledger": np.frombuffer(text, dtype=np.uint8)}, patients))
+
+
+def ask_ledgers(grid: MeteredGrid, spec: RunSpec, purpose: str = "release") -> dict[str, dict[str, Json]]:
+    """Collect the summaries of all hospitals' ledgers."""
+    replies = ask(grid, spec, "ledger", purpose, wants="statistics", sites=spec.sites)
+    return {site: json.loads(reply.arrays["ledger"].tobytes()) for site, reply in replies.items()}
+
+
+def stated(statement: PrivacyStatement, spec: RunSpec, ledgers: Mapping[str, Mapping[str, Json]]) -> PrivacyStatement:
+    """An arm's statement with the guarantee that its ledgers prove."""
+    proved = guarantee(ledgers, noise=mode_of(spec), sites=len(spec.sites), simulated=True)
+    return replace(statement, guarantee=proved, ledgers=ledgers)
+
+
+def averaged(models: Sequence[Mapping[str, npt.NDArray[Any]]], training: DpTraining) -> dict[str, npt.NDArray[Any]]:
+    """Mean of the models of the rounds after ``average_from``: post-processing that removes most of the noise."""
+    chosen = models[int(training.average_from * len(models)) :] or models[-1:]
+    return {name: np.mean([m[name] for m in chosen], axis=0, dtype=np.float64).astype(np.float32) for name in chosen[0]}

@@ -1,0 +1,43 @@
+"""Where a hospital keeps account of what was spent on its patients: one ledger a run, one for its lifetime."""
+
+from __future__ import annotations
+
+from pettoolkit.hospital.site import Site
+from pettoolkit.privacy.events import Mechanism
+from pettoolkit.privacy.ledger import Budget, FileLedger, FileLifetime, Ledger, Lifetime
+from pettoolkit.privacy.noise import NoiseSource, SeededNoise, SystemNoise
+
+
+def ledger_of(site: Site, run: str, budget: Budget, plan: Mechanism | None = None) -> Ledger:
+    """This hospital's ledger of a run: a file in its own folder if it has one, else in memory.
+
+    Raises
+    ------
+    Refused
+        If the ledger on the disk was opened with another budget.
+    """
+    if run not in site.ledgers:
+        lifetime = _lifetime(site, budget.delta)
+        if site.folder is None:
+            site.ledgers[run] = Ledger(site.name, run, budget, plan, lifetime)
+        else:
+            path = site.folder / "ledgers" / f"{run}.json"
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            site.ledgers[run] = FileLedger(path, site.name, run, budget, plan, lifetime)
+    return site.ledgers[run]
+
+
+def noise_of(site: Site, seed: int, mode: str) -> NoiseSource:
+    """The system's entropy in a deployed hospital; in simulations a stream of the run's seed and this site."""
+    return SystemNoise() if site.system_noise else SeededNoise(seed, site.name, mode)
+
+
+def _lifetime(site: Site, delta: float) -> Lifetime | None:
+    cap = site.policy.lifetime_epsilon
+    if cap is None:
+        return None
+    if site.folder is not None:
+        return FileLifetime(site.folder / "lifetime.json", Budget(cap, delta))
+    if site.lifetime is None:
+        site.lifetime = Lifetime(Budget(cap, delta))
+    return site.lifetime
