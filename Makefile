@@ -28,6 +28,7 @@ $(STAMP):
 
 demo: $(STAMP)  ## five simulated hospitals, five technologies, one table
 	@$(BIN)/pettoolkit run experiments/quickstart.yaml
+	@if [ -t 0 ] && [ -t 1 ]; then echo; exec $(BIN)/pettoolkit ui; fi  # in a terminal, end with a link that works
 
 test: $(STAMP)  ## the tests, under 10 minutes
 	@$(BIN)/python -m pytest -m "not slow"

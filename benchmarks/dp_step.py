@@ -1,9 +1,9 @@
-"""Seconds of one private training step: ours, Opacus' three ways, and the same step without privacy.
+"""CPU seconds of one private training step: ours, Opacus' three ways, and the same step without privacy.
 
 Every variant does the same work on the same batch: forward, (clipped) gradient, noise, update. ``no_dp``
 is a step of torch's autograd and SGD; ``plain_loop`` is the closed-form gradient without clipping and noise, the
-harder yardstick for ours. Variants are timed in turns, so that a busy machine slows all of them alike;
-the figure is the median over turns.
+harder yardstick for ours. CPU seconds on one thread, taken in turns, so that a busy machine
+favours none; the figure is the median over turns.
 
     python benchmarks/dp_step.py --json dp_step.json
 """
@@ -46,9 +46,11 @@ class Task:
 
     @property
     def rows(self) -> int:
+        """Size of the batch."""
         return len(self.y)
 
     def module(self) -> torch.nn.Module:
+        """A fresh module at the common starting point."""
         return as_module(self.net, self.net.init(0, 0.05))
 
 
@@ -114,7 +116,8 @@ def opacus_ghost(task: Task) -> Step:
 
     def step() -> None:
         optimiser.zero_grad()
-        loss(module(task.x), task.y.unsqueeze(1)).backward()
+        # losses of shape (n,): Opacus multiplies them by n coefficients, and (n, 1) would silently become (n, n)
+        loss(module(task.x).squeeze(1), task.y).backward()
         optimiser.step()
 
     return step
@@ -150,7 +153,7 @@ VARIANTS: dict[str, Callable[[Task], Step]] = {
 
 
 def measure(net: DenseNet, batch: int, turns: int, steps: int) -> dict[str, float]:
-    """Median seconds per step of each variant, timed in turns."""
+    """Median CPU seconds per step of each variant, timed in turns."""
     draw = torch.Generator().manual_seed(0)
     task = Task(
         net, torch.rand(batch, net.n_features, generator=draw) * 2 - 1, torch.rand(batch, generator=draw).round()
@@ -159,11 +162,11 @@ def measure(net: DenseNet, batch: int, turns: int, steps: int) -> dict[str, floa
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(turns + 1):
         for name, step in variants.items():
-            began = time.perf_counter()
+            began = time.process_time()
             for _ in range(steps):
                 step()
             if turn:  # the first turn warms up
-                seconds[name].append((time.perf_counter() - began) / steps)
+                seconds[name].append((time.process_time() - began) / steps)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

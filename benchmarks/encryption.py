@@ -4,13 +4,15 @@
 
 Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials (8192, [60, 40, 40, 60],
 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through ``ts.ckks_vector``, cut
-to the slot count. Ours leaves room for flooding. Expansion is against float32; seconds are the median of the repeats.
+to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed (extra ``bench``). Ours leaves
+room for flooding. Expansion is against float32; seconds are the median of the repeats.
 ``records-2048x16`` is one iteration of training on encrypted rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import statistics
@@ -120,7 +122,12 @@ def compare(values: int, sites: int, repeat: int) -> list[Row]:
     case = f"update-{values}x{sites}"
     vectors = list(np.random.default_rng(0).uniform(-CLIP, CLIP, (sites, values)))
     exact = np.sum(vectors, axis=0)
-    variants: list[Any] = [make(values, sites) for make in (Ours, TensealVectors, NvflareParameters)]
+    makes: list[Any] = [Ours, TensealVectors, NvflareParameters]
+    if importlib.util.find_spec("nvflare") is not None:
+        from rivals.nvflare_classes import NvflareClasses
+
+        makes.append(NvflareClasses)
+    variants: list[Any] = [make(values, sites) for make in makes]
     found: dict[str, dict[str, list[float]]] = {v.name: {} for v in variants}
     for _ in range(repeat):
         for variant in variants:
@@ -133,6 +140,10 @@ def compare(values: int, sites: int, repeat: int) -> list[Row]:
     ]
     ours = variants[0].scheme
     rows += [row(case, "ours", "flooding_sd", ours.flooding_sd), row(case, "ours", "headroom_bits", ours.headroom_bits)]
+    for name in found.keys() - {"ours"}:
+        for metric in RATIOS:
+            theirs, mine = statistics.median(found[name][metric]), statistics.median(found["ours"][metric])
+            rows.append(row(case, name, f"ratio_{metric}", theirs / mine))
     return rows
 
 
@@ -228,7 +239,11 @@ def records(rows: int, features: int, iterations: int) -> list[Row]:
     return [row(f"records-{rows}x{features}", "ours", metric, value) for metric, value in found.items()]
 
 
+RATIOS = ("expansion_up", "expansion_down", "seconds_client", "seconds_server")
+"""How many times more than ours the others take."""
+
 UNITS = {
+    "ratio": "x ours",
     "expansion": "x float32",
     "seconds": "s",
     "max_error": "absolute",
@@ -259,7 +274,7 @@ def main() -> None:
     if options.growth or options.huge:
         rows += growth([10**i for i in range(3, 8 if options.huge else 7)], [2, 5, 20, 50, 100])
     for r in rows:
-        print(f"{r['case']:22} {r['variant']:18} {r['metric']:16} {r['value']:12.4g} {r['unit']}")
+        print(f"{r['case']:22} {r['variant']:18} {r['metric']:22} {r['value']:12.4g} {r['unit']}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

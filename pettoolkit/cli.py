@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 sites_app = typer.Typer(help="Your own tables: draft and check their contract.", no_args_is_help=True)
 app.add_typer(sites_app, name="sites")
+keys_app = typer.Typer(help="The hospitals' shared encryption keys: make, inspect, replace.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 
 class Format(StrEnum):
@@ -104,7 +106,7 @@ def run(
             progress=progress,
             config_text=config.text(),
         )
-    _print(config.name, found.cells, output, lambda cells: terminal.comparison(cells, found.summaries))
+    _print(config.name, found.cells, output, lambda cells: terminal.comparison(cells, found.summaries, found.together))
     if output is Format.table:
         _suggest(experiment, config.tracking.dir)
     if any(cell.status == "failed" for cell in found.cells):
@@ -126,8 +128,32 @@ def show(experiment: Experiment, sets: Sets = None, output: Output = Format.tabl
         config.name,
         found.cells,
         output,
-        lambda cells: Group(terminal.comparison(cells, found.summaries), terminal.blocks(cells, found.summaries)),
+        lambda cells: Group(
+            terminal.comparison(cells, found.summaries, found.together), terminal.blocks(cells, found.summaries)
+        ),
     )
+
+
+@app.command()
+def budget(
+    epsilon: Annotated[float, typer.Option(help="Budget of the whole run, for adding or removing one patient.")],
+    rounds: Annotated[int, typer.Option(help="Noisy sums in the whole run.")],
+    patients: Annotated[int, typer.Option(help="Patients who train, of all hospitals in the sum.")],
+    batch: Annotated[
+        int | None, typer.Option(help="Expected size of a Poisson batch; all patients if not given.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Must be below 1 / patients.")] = 1e-5,
+    sites: Annotated[int, typer.Option(help="Hospitals that add noise.")] = 1,
+    noise: Annotated[
+        str, typer.Option(help="local: each hospital adds all of it. shared: each a part, under encryption.")
+    ] = "local",
+    output: Output = Format.table,
+) -> None:
+    """Say how much noise a privacy budget takes, and what an attacker can do in spite of it."""
+    from pettoolkit.experiment.budget import explain
+
+    found = explain(epsilon, rounds, patients, batch=batch, delta=delta, sites=sites, noise=noise)
+    print(json.dumps(found.as_json(), indent=2) if output is Format.json else "\n".join(found.lines()))
 
 
 @app.command()
@@ -185,6 +211,63 @@ def sites_check(
     print(f"{file}: ok, {len(rows_of)} hospitals")
 
 
+@keys_app.command("create")
+def keys_create(
+    experiment: Annotated[
+        str, typer.Argument(metavar="FILE", help="Experiment file, builtin:NAME, or the word scoring.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the key files.")] = Path("keys"),
+    sets: Sets = None,
+) -> None:
+    """Make the keys that an experiment's hospitals share; carry the files to the hospitals and to nobody else."""
+    from pettoolkit.experiment import keyfiles
+
+    for info in keyfiles.create(experiment, out, sets or ()):
+        print("\n".join(keyfiles.lines(info)))
+    print("Carry each file to every hospital by hand; the coordinator needs none of them and must not get one.")
+
+
+@keys_app.command("inspect")
+def keys_inspect(file: Annotated[Path, typer.Argument(help="Key file.")]) -> None:
+    """Check a key file, and say what it is for; nothing of the secret is shown."""
+    from pettoolkit.experiment import keyfiles
+
+    print("\n".join(keyfiles.lines(keyfiles.inspect(file))))
+
+
+@keys_app.command("rotate")
+def keys_rotate(file: Annotated[Path, typer.Argument(help="Key file.")]) -> None:
+    """Replace a key by a fresh one; the old one stays beside it as *.retired until you delete it."""
+    from pettoolkit.experiment import keyfiles
+
+    print("\n".join(keyfiles.lines(keyfiles.rotate(file))))
+    print("Carry the new file to every hospital before the next run; decryptions are counted anew.")
+
+
+@app.command()
+def score(
+    weights: Annotated[Path, typer.Argument(help="weights.safetensors of a finished run.")],
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet of new patients; the outcome may be missing.")],
+    contract: Annotated[
+        str | None, typer.Option(help="YAML contract, or a packaged one's name; contract.yaml beside if not given.")
+    ] = None,
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="The scoring side gets ciphertexts only.")] = False,
+    key: Annotated[Path | None, typer.Option(help="Key file of the patients' side; a fresh key if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; printed if not given.")] = None,
+) -> None:
+    """Score new patients with a saved model, in the clear or encrypted."""
+    from pettoolkit.experiment import scoring
+    from pettoolkit.report import terminal
+
+    found = scoring.score(weights, table, contract=contract, encrypted=encrypted, key=key)
+    text = found.table().to_csv(out, index=False, float_format="%.6f", lineterminator="\n")
+    if text is not None:
+        print(text, end="")
+    if found.traffic is not None:
+        console = terminal.console(stderr=True)
+        console.print("\n".join(found.traffic.lines(len(found.patients))), highlight=False)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -211,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code
-        again = shlex.join(["pettoolkit", *given])
+        again = f"{_program()} {shlex.join(given)}"
         return _say([f"interrupted; what is finished is kept. To go on: {again}"], INTERRUPTED)
     return code
 
@@ -233,8 +316,20 @@ def _print(name: str, cells: Sequence[Reported], output: Format, table: Any) -> 
 
 def _suggest(experiment: str, tracking_dir: str) -> None:
     where = "" if tracking_dir == "mlruns" else f" --tracking-dir {shlex.quote(tracking_dir)}"
-    print(f"\nNext: pettoolkit show {shlex.quote(experiment)}    what left, whom one must trust, hospital by hospital")
-    print(f"      pettoolkit ui{where}    all figures in MLflow")
+    called = _program()
+    print(f"\nNext: {called} show {shlex.quote(experiment)}    what left, whom one must trust, hospital by hospital")
+    print(f"      {called} ui{where}    all figures in MLflow")
+
+
+def _program() -> str:
+    """How a person can call this program again: its name if the shell finds it, else the path it was started by."""
+    import os
+    import shutil
+
+    started = Path(sys.argv[0])
+    if started.name != "pettoolkit" or shutil.which("pettoolkit") or not started.is_file():
+        return "pettoolkit"
+    return shlex.quote(os.path.relpath(started))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "pooled": CENTRAL,
     "federated": ROUNDS | {"strategy": "fedavg"},
     "encrypted_aggregation": ROUNDS | {"strategy": "fedavg", "allow_two": False},
-    "encrypted_statistics": {"method": "newton", "rounds": 6, "ridge": 1.0, "clip": 2.0, "allow_two": False},
+    "encrypted_statistics": {"method": "newton", "rounds": 6, "ridge": 1.0, "clip": None, "allow_two": False},
     "encrypted_records": {"rows": 300, "iterations": 3, "learning_rate": 1.5, "allow_two": False},
     "synthetic": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
 }

@@ -66,7 +66,8 @@ def test_help_imports_nothing_heavy() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "[]"
-    assert all(name in said for name in ("check", "plan", "run", "show", "schema", "ui", "sites", "version"))
+    commands = ("check", "plan", "run", "show", "schema", "ui", "sites", "keys", "score", "version")
+    assert all(name in said for name in commands)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

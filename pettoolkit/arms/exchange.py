@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,12 +123,18 @@ def read_request(content: RecordDict) -> Request:
     return Request(
         action=asked.action,
         purpose=asked.purpose,
-        spec=from_json(RunSpec, json.loads(asked.spec)),
+        spec=_spec_of(asked.spec),
         round=asked.round,
         arrays={} if ciphertexts else wire.arrays_of(content),
         blobs=tuple(wire.blobs_of(content)) if ciphertexts else (),
         extra={k: v for k, v in asked.extra.items() if isinstance(v, bool | int | float | str)},
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _spec_of(text: str) -> RunSpec:
+    """The spec of a run: the same text in all of its messages."""
+    return from_json(RunSpec, json.loads(text))
 
 
 def write_reply(site: str, number: int, envelope: Envelope) -> RecordDict:

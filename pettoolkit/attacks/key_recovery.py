@@ -2,9 +2,9 @@
 
 A CKKS ciphertext (c0, c1) decrypts to the integer polynomial ``t = c0 + c1 s mod q``, encryption noise included.
 Whoever holds the ciphertext (the coordinator) and sees its decryption in double precision encodes it again, rounds to
-get t exactly, and has linear equations for the key s. Here only the *real* parts of the slots are taken, so that the attack
-also works on libraries that publish nothing else, and on ciphertexts whose control slot is secret: real parts give
-``t(X) + t(1/X)``, one equation in s(w) and s(1/w) at each root of unity w. Two published sums give both.
+get t exactly, and has linear equations for the key s. Here only the *real* parts of the slots are taken, so that the
+attack also works on libraries that publish nothing else, and on ciphertexts whose control slot is secret: real parts
+give ``t(X) + t(1/X)``, one equation in s(w) and s(1/w) at each root of unity w. Two published sums give both.
 
 Noise drowns it: the rounding is then wrong everywhere. Float32 blocks this exact attack too, which is no protection.
 """

@@ -26,16 +26,17 @@ class NormalSums:
     moment: Vector
     rows: float
 
-    def pack(self, total_rows: int) -> Vector:
+    def pack(self, total_rows: int, limit: float = 1.0) -> Vector:
         """One vector of shape (packed_size(d),), divided by the public number of rows of all hospitals.
 
         Raises
         ------
         OutOfRange
-            If a value leaves [-1, 1]: a row is, or this hospital alone has more rows than ``total_rows``.
+            If a value leaves [-limit, limit] (noise needs more than 1): a row is beyond [-1, 1], or this hospital
+            alone has more rows than ``total_rows``.
         """
         vector = np.concatenate([upper_triangle(self.gram), self.moment, [self.rows]]) / total_rows
-        if not (np.abs(vector) <= 1).all():
+        if not (np.abs(vector) <= limit).all():
             raise OutOfRange(
                 f"encrypted statistics: sums of {self.rows:g} rows exceed what {total_rows} rows in [-1, 1] can give; "
                 "scale the features to [-1, 1]"

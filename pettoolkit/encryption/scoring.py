@@ -1,9 +1,9 @@
 """Scoring patients whose values the scorer never sees: a linear predictor on ciphertexts, feature by feature.
 
-The patients' side encrypts one ciphertext per feature, which holds that feature of up to 4,096 patients (two per complex
-slot). The scoring side multiplies each by a public weight and adds: no rotations, no evaluation keys, one ciphertext
-back. Only the patients' side can decrypt the logits; it keeps them, so that no flooding is needed. What the scorer
-sends back tells the patients' side the model's predictions, as any answer would.
+The patients' side encrypts one ciphertext per feature, which holds that feature of up to 4,096 patients (two per
+complex slot). The scoring side multiplies each by a public weight and adds: no rotations, no evaluation keys, one
+ciphertext back. Only the patients' side can decrypt the logits; it keeps them, so that no flooding is needed. What the
+scorer sends back tells the patients' side the model's predictions, as any answer would.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pettoolkit.encryption import _seal, envelope
 from pettoolkit.encryption.envelope import Header
 from pettoolkit.encryption.errors import ForeignCiphertext, OutOfRange, TruncatedCiphertext, WrongKey
 from pettoolkit.encryption.keys import SecretKey
-from pettoolkit.encryption.packing import Vector
+from pettoolkit.encryption.packing import Slots, Vector
 from pettoolkit.encryption.parameters import Scheme
 from pettoolkit.errors import BadInput
 
@@ -125,6 +125,11 @@ def score(blobs: Sequence[bytes], weights: Vector, bias: float) -> bytes:
         return envelope.seal(_answer(first), scratch.dump(total))
 
 
+def score_all(groups: Sequence[Sequence[bytes]], weights: Vector, bias: float) -> list[bytes]:
+    """Do the whole work of the scoring side, so that it can be run in a process of its own; see :func:`score`."""
+    return [score(blobs, weights, bias) for blobs in groups]
+
+
 def decrypt_logits(key: SecretKey, blob: bytes) -> Vector:
     """Decrypt one group's logits, shape (patients,), on the patients' side.
 
@@ -150,10 +155,10 @@ def decrypt_logits(key: SecretKey, blob: bytes) -> Vector:
     return logits
 
 
-def _slots(values: Vector) -> Vector:
+def _slots(values: Vector) -> Slots:
     padded = np.zeros(RING_DEGREE)
     padded[: len(values)] = values
-    return padded.view(np.complex128)  # type: ignore[return-value]
+    return padded.view(np.complex128)
 
 
 def _header(key: SecretKey, feature: int, features: int, patients: int) -> Header:

@@ -46,6 +46,8 @@ class Comparison:
 
     cells: tuple[CellReport, ...]
     summaries: tuple[Summary, ...]
+    together: str = ""
+    """What the cells with a guarantee add up to (:func:`pettoolkit.experiment.together.together`)."""
 
 
 class Progress(Protocol):

@@ -18,6 +18,7 @@ from pettoolkit.errors import EngineFailed, PetError
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.matrix import config_hash, expand
+from pettoolkit.experiment.together import together
 from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def run(
         if any(report.status == "done" for report in reports):
             for summary in summaries:
                 store.log_summary(config.name, summary)
-    return Comparison(_in_order(prepared, reports), tuple(summaries))
+    return Comparison(_in_order(prepared, reports), tuple(summaries), together(reports))
 
 
 def show(config: ExperimentConfig) -> Comparison:
@@ -146,7 +147,7 @@ def show(config: ExperimentConfig) -> Comparison:
             )
             for cell in _planned(prepared, store)
         ]
-        return Comparison(tuple(reports), tuple(summaries_of(store, reports)))
+        return Comparison(tuple(reports), tuple(summaries_of(store, reports)), together(reports))
 
 
 def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:

@@ -63,6 +63,10 @@ class Site:
     lifetime: Lifetime | None = field(default=None, repr=False)
 
     _splits: dict[int, Split] = field(default_factory=dict, init=False, repr=False)
+    _parts: dict[tuple[str, int, Part, int | None], Rows] = field(default_factory=dict, init=False, repr=False)
+    _training_patients: dict[tuple[int, int | None], tuple[torch.Tensor | None, int]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def split(self, seed: int) -> Split:
@@ -81,15 +85,21 @@ class Site:
 
     def part(self, spec: RunSpec, part: Part) -> Rows:
         """Encoded rows of a part as tensors."""
-        x, y = self._encoded(spec.features)
-        index = torch.from_numpy(self.index(spec, part))
-        return Rows(x[index], y[index])
+        key = (spec.features, spec.seed, part, spec.patients_per_site)
+        if key not in self._parts:
+            x, y = self._encoded(spec.features)
+            index = torch.from_numpy(self.index(spec, part))
+            self._parts[key] = Rows(x[index], y[index])
+        return self._parts[key]
 
     def training_patients(self, spec: RunSpec) -> tuple[torch.Tensor | None, int]:
         """Whose each training row is (None: each row is a patient of its own), and how many patients there are."""
-        names = self.patients()[self.index(spec, "train")]
-        unique, code = np.unique(names.astype(str), return_inverse=True)
-        return (None if len(unique) == len(names) else torch.from_numpy(code)), len(unique)
+        key = (spec.seed, spec.patients_per_site)
+        if key not in self._training_patients:
+            names = self.patients()[self.index(spec, "train")]
+            unique, code = np.unique(names.astype(str), return_inverse=True)
+            self._training_patients[key] = (None if len(unique) == len(names) else torch.from_numpy(code)), len(unique)
+        return self._training_patients[key]
 
     def table(self, spec: RunSpec, part: Part) -> pd.DataFrame:
         """Rows of a part in natural units: the features of the run's set and the outcome, no patient id."""

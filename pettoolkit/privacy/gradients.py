@@ -92,6 +92,9 @@ class VectorisedGradients:
 
     def __init__(self, net: DenseNet) -> None:
         self.net = net
+        self._rows = torch.zeros(0)
+        self._rows_version = -1
+        self._rows_squared = torch.zeros(0)
 
     def clipped_sum(
         self, params: Params, x: Tensor, y: Tensor, clip: float, patient: Tensor | None = None
@@ -102,13 +105,23 @@ class VectorisedGradients:
         layers = self.net.backward(params, x, y)
         if groups is not None:
             return _grouped_sum(layers, groups, clip)
-        squared = sum(torch.linalg.vecdot(d, d) * (torch.linalg.vecdot(a, a) + 1) for a, d in layers)
+        first = layers[0][1]
+        squared = torch.linalg.vecdot(first, first) * (self._squared_rows(x) + 1)
+        for a, delta in layers[1:]:
+            squared += torch.linalg.vecdot(delta, delta) * (torch.linalg.vecdot(a, a) + 1)
         scale, usable = _scales(squared, clip)
         if usable is not None:  # 0 * NaN is NaN: unusable rows have to be taken out, not scaled to zero
             layers = [(a[usable], delta[usable]) for a, delta in layers]
             scale = scale[usable]
         gradient = self.net.gradient_sum(params, x, y, layers, None if math.isinf(clip) else scale)
         return ClippedSum(gradient, len(x), len(x) - len(scale))
+
+    def _squared_rows(self, x: Tensor) -> Tensor:
+        """Squared norms of the rows, which are the same in every full-batch step."""
+        if x is not self._rows or x._version != self._rows_version:
+            self._rows, self._rows_version = x, x._version
+            self._rows_squared = torch.linalg.vecdot(x, x)
+        return self._rows_squared
 
 
 class OpacusGradients:

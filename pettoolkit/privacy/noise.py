@@ -6,7 +6,7 @@ the same noise and can be compared number by number. ``attempt`` counts how ofte
 that round before: without it two answers to different inputs would carry the same noise, and their
 difference would show the patients.
 
-Noise is drawn in float64 and rounded with the sum it is added to; attacks on the low bits of
+Noise is drawn in float64 and rounded to the type of the sum it is added to; attacks on the low bits of
 floating-point noise (Mironov 2012, doi 10.1145/2382196.2382264) are outside what is guaranteed.
 """
 
@@ -150,6 +150,7 @@ def add_gaussian(values: Params, sd: float, noise: NoiseSource, draw: Draw) -> P
     if sd == 0:
         return dict(values)
     flat = torch.from_numpy(noise.normals(draw, sum(v.numel() for v in values.values())) * sd)
+    flat = flat.to(next(iter(values.values())).dtype)
     noisy, start = dict(values), 0
     for name in sorted(values):
         value = values[name]

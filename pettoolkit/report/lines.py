@@ -99,10 +99,23 @@ class Line:
         return statistics.fmean(r.cost.train_seconds for r in self.results)
 
     def guarantee(self) -> str:
-        """``none``, or the largest epsilon of the cells."""
+        """The largest epsilon of the cells under both adjacencies, and what is left of it if parties collude.
+
+        ``none`` if any of the cells has no guarantee for patients.
+        """
         found = [r.privacy.guarantee for r in self.results]
-        epsilons = [g.epsilon for g in found if isinstance(g, Guarantee)]
-        return f"epsilon {max(epsilons):.3g}" if len(epsilons) == len(found) else "none"
+        stated = [g for g in found if isinstance(g, Guarantee)]
+        if len(stated) < len(found):
+            dp = self.spec.dp
+            return f"none (downstream epsilon {dp.epsilon:g})" if dp and dp.target == "downstream" else "none"
+        said = f"epsilon {max(g.epsilon for g in stated):.3g}"
+        replaced = _largest(g.epsilon_replace_one for g in stated)
+        if replaced is not None:
+            said += f" (replace-one {replaced:.3g})"
+        colluding = _largest(g.epsilon_if_coordinator_and_site_collude for g in stated)
+        if colluding is not None:
+            said += f"; {colluding:.3g} if coordinator and a hospital collude"
+        return said
 
 
 def lines(cells: Iterable[Reported], summaries: Iterable[Summary] = ()) -> list[Line]:
@@ -122,6 +135,10 @@ def lines(cells: Iterable[Reported], summaries: Iterable[Summary] = ()) -> list[
 def vary(specs: Sequence[RunSpec], *fields: str) -> tuple[str, ...]:
     """Return those of the fields that are not the same in all specs."""
     return tuple(f for f in fields if len({digest_of(to_json(getattr(spec, f))) for spec in specs}) > 1)
+
+
+def _largest(figures: Iterable[float | NotMeasured]) -> float | None:
+    return max((f for f in figures if not isinstance(f, NotMeasured)), default=None)
 
 
 def _line(results: Sequence[RunResult], summaries: tuple[Summary, ...], in_turn: bool) -> Line:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pettoolkit.records import Interval, NotMeasured, RunSpec, Summary
+from pettoolkit.records import DpSpec, Interval, NotMeasured, RunSpec, Summary
 from pettoolkit.report.lines import Line, lines, vary
 from pettoolkit.report.listing import Reported
 
@@ -20,6 +20,8 @@ PIPE_WIDTH = 160
 
 AUROC = "utility/auroc"
 UNSEEN = "robustness/auroc_unseen_site"
+WHOLE = ("AUROC (95 %)", "at unseen hospitals", "worst hospital", "seconds")
+"""Columns of the table whose texts are never wrapped."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -30,12 +32,17 @@ def console(*, stderr: bool = False) -> Console:
     return found
 
 
-def comparison(cells: Sequence[Reported], summaries: Sequence[Summary] = ()) -> RenderableType:
-    """Table of the finished cells, one line per arm, variant, model and setting, with what went wrong below it."""
+def comparison(cells: Sequence[Reported], summaries: Sequence[Summary] = (), together: str = "") -> RenderableType:
+    """Table of the finished cells, one line per arm, variant, model and setting, with what went wrong below it.
+
+    ``together`` says what the guarantees of all of them add up to.
+    """
     found = lines(cells, summaries)
     parts: list[RenderableType] = [_table(found)] if found else [Text("No cell is finished yet.")]
     if any(len(line.results) > 1 for line in found):
         parts.append(Text("Means over seeds (and over hospitals left out in turn); worst hospital: of these means."))
+    if together:
+        parts.append(Text(together))
     parts += _troubles(cells)
     return Group(*parts)
 
@@ -94,35 +101,35 @@ def progress(out: Console) -> Iterator[Shown]:
 
 
 def _table(found: Sequence[Line]) -> Table:
-    settings = _settings([line.spec for line in found])
+    """One line each; on 120 columns texts wrap between words and figures stay whole."""
+    settings = [*_settings([line.spec for line in found], budget=False), *_budgets([line.spec for line in found])]
     unseen = any(line.spec.unseen for line in found)
-    table = _empty(
-        "arm",
-        "model",
-        *(name for name, _ in settings),
-        "AUROC (95 %)",
-        *(["at unseen hospitals"] if unseen else []),
-        "worst hospital",
-        "bytes out per hospital",
-        "seconds",
-        "guarantee",
-        "what left",
-        right=("bytes out per hospital", "seconds"),
-    )
+    columns: list[tuple[str, Callable[[Line], str]]] = [
+        ("arm, model", lambda line: f"{line.arm} {line.model}"),
+        *settings,
+        ("AUROC (95 %)", lambda line: _figure(line.mean(AUROC), line.interval(AUROC))),
+        *([("at unseen hospitals", _at_unseen)] if unseen else []),
+        ("worst hospital", _worst),
+        ("seconds", lambda line: f"{line.seconds():.1f}"),
+        ("guarantee", Line.guarantee),
+        ("bytes out per hospital", _left),
+    ]
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name, text in columns:
+        widest = max(len(part) for line in found for part in _unbroken(name, text(line)))
+        table.add_column(name, justify="right" if name == "seconds" else "left", min_width=widest)
     for line in found:
-        table.add_row(
-            line.arm,
-            line.model,
-            *(value(line) for _, value in settings),
-            _figure(line.mean(AUROC), line.interval(AUROC)),
-            *([_figure(line.mean(UNSEEN), line.interval(UNSEEN))] if unseen else []),
-            _worst(line),
-            humanised(line.bytes_out()),
-            f"{line.seconds():.1f}",
-            line.guarantee(),
-            _kinds(line),
-        )
+        table.add_row(*(text(line) for _, text in columns))
     return table
+
+
+def _unbroken(column: str, text: str) -> list[str]:
+    """Pieces of a cell between which it may be wrapped."""
+    if column in WHOLE:
+        return [text]
+    if column == "guarantee":  # the headline is both figures of epsilon
+        return [text.partition(" if ")[0].rpartition(" ")[0] if ";" in text else text]
+    return text.split()
 
 
 def _block(line: Line, settings: Sequence[str]) -> Panel:
@@ -139,29 +146,45 @@ def _block(line: Line, settings: Sequence[str]) -> Panel:
         ("whom one must trust", first.privacy.trust),
         ("if parties collude", first.privacy.leaks_if_collude),
         ("reversible", first.privacy.reversible),
-        ("guarantee", _guarantee(line)),
+        *_guarantee(line),
         ("measured", "not measured yet" if isinstance(measured, NotMeasured) else _measured(measured)),
         ("AUROC by hospital", _by_site(line)),
     ]
     if line.spec.unseen:
-        figures.insert(1, ("at unseen hospitals", _figure(line.mean(UNSEEN), line.interval(UNSEEN))))
+        figures.insert(1, ("at unseen hospitals", _at_unseen(line)))
     for name, text in figures:
         body.add_row(Text(name, style="bold"), Text(text))
     return Panel(body, title=Text(", ".join([line.arm, line.model, *settings])), title_align="left")
 
 
-def _settings(specs: Sequence[RunSpec]) -> list[tuple[str, Callable[[Line], str]]]:
-    """Columns for what is not the same everywhere."""
+def _settings(specs: Sequence[RunSpec], *, budget: bool = True) -> list[tuple[str, Callable[[Line], str]]]:
+    """Columns for what is not the same everywhere; ``budget`` says whether the epsilon asked for is one of them."""
     every: dict[str, tuple[str, Callable[[Line], str]]] = {
         "features": ("features", lambda line: line.spec.features),
         "dp": ("dp", lambda line: f"{line.spec.dp.epsilon:g} {line.spec.dp.noise}" if line.spec.dp else "-"),
         "unseen": ("unseen", lambda line: line.unseen or "-"),
         "patients_per_site": ("patients per hospital", lambda line: str(line.spec.patients_per_site or "all")),
     }
+    if not budget:
+        del every["dp"]
     chosen = [every[name] for name in vary(specs, *every)]
     if len({len(spec.sites) for spec in specs}) > 1:
         chosen.append(("hospitals", lambda line: str(len(line.spec.sites))))
     return chosen
+
+
+def _budgets(specs: Sequence[RunSpec]) -> list[tuple[str, Callable[[Line], str]]]:
+    """Columns for what else a budget says, where it is not the same within an arm (epsilon is in the guarantee)."""
+    by_arm: dict[str, list[DpSpec]] = {}
+    for spec in specs:
+        if spec.dp is not None:
+            by_arm.setdefault(spec.arm, []).append(spec.dp)
+
+    def column(field: str) -> tuple[str, Callable[[Line], str]]:
+        return f"dp.{field}", lambda line: "-" if line.spec.dp is None else str(getattr(line.spec.dp, field) or "-")
+
+    fields = ("noise", "delta", "honest_sites", "gradients", "batch", "target")
+    return [column(f) for f in fields if any(len({getattr(dp, f) for dp in dps}) > 1 for dps in by_arm.values())]
 
 
 def _troubles(cells: Sequence[Reported]) -> list[RenderableType]:
@@ -196,6 +219,14 @@ def _figure(value: float | NotMeasured, interval: Interval | NotMeasured) -> str
     return f"{value:.3f}{ends}"
 
 
+def _at_unseen(line: Line) -> str:
+    return _figure(line.mean(UNSEEN), line.interval(UNSEEN))
+
+
+def _left(line: Line) -> str:
+    return f"{humanised(line.bytes_out())}: {_kinds(line)}" if line.kinds_out() else "nothing"
+
+
 def _worst(line: Line) -> str:
     worst = line.worst()
     return "undefined" if isinstance(worst, NotMeasured) else f"{worst[0]} {worst[1]:.3f}"
@@ -205,17 +236,24 @@ def _kinds(line: Line) -> str:
     return ", ".join(kind.replace("_", " ") for kind in line.kinds_out()) or "nothing"
 
 
-def _guarantee(line: Line) -> str:
+def _guarantee(line: Line) -> list[tuple[str, str]]:
+    """The rows of a block that say what is guaranteed to patients, under which assumptions, and what is not."""
     stated = line.results[0].privacy.guarantee
     if isinstance(stated, NotMeasured):
-        return f"none ({stated.reason})"
-    parts = [f"{line.guarantee()}, delta {stated.delta:g} per {stated.unit}, {stated.mechanism}, {stated.accountant}"]
-    collude = stated.epsilon_if_coordinator_and_site_collude
-    if not isinstance(collude, NotMeasured):
-        parts.append(f"epsilon {collude:.3g} if the coordinator and a hospital collude")
-    if stated.simulated_noise:
-        parts.append("simulation: epsilon is what a deployment would give")
-    return "; ".join(parts)
+        return [("guarantee", f"none ({stated.reason})")]
+    rows = [
+        ("guarantee", f"{line.guarantee()}; delta {stated.delta:g}; unit: {stated.unit}"),
+        ("how", f"{stated.mechanism}; accountant: {stated.accountant}"),
+    ]
+    if stated.epsilon_if_sites_collude:
+        figures = ", ".join(f"{c}: {epsilon:.3g}" for c, epsilon in sorted(stated.epsilon_if_sites_collude.items()))
+        rows.append(("epsilon if hospitals collude", f"{figures} (so many of them, without the coordinator)"))
+    rows += [
+        (name, "; ".join(said))
+        for name, said in (("assumes", stated.assumptions), ("does not cover", stated.not_covered))
+        if said
+    ]
+    return rows
 
 
 def _measured(measured: object) -> str:

@@ -195,8 +195,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     whole = rounds.contribution
 
-    def contribution(site, spec, model, number):  # type: ignore[no-untyped-def]
-        arrays, n = whole(site, spec, model, number)
+    def contribution(site, *rest):  # type: ignore[no-untyped-def]
+        arrays, n = whole(site, *rest)
         return ({k: v * np.nan for k, v in arrays.items()}, n) if site.name == "north" else (arrays, n)
 
     for module in ("federated", "encrypted_aggregation"):

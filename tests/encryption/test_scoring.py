@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import tenseal.sealapi as seal
@@ -33,15 +31,15 @@ def test_logits_are_those_of_the_clear(scoring_key: SecretKey, n: int) -> None:
     np.testing.assert_allclose(logits, x @ weights - 3.0, atol=1e-6)
 
 
-def test_four_thousand_patients_take_seconds(scoring_key: SecretKey) -> None:
+def test_four_thousand_patients_take_four_times_their_float32_up_and_one_ciphertext_down(
+    scoring_key: SecretKey,
+) -> None:
     x = patients(4000, 41)
-    began = time.process_time()
 
-    groups = scoring.encrypt_patients(scoring_key, x)
-    scoring.decrypt_logits(scoring_key, scoring.score(groups[0], np.ones(41), 0.0))
+    (group,) = scoring.encrypt_patients(scoring_key, x)
 
-    assert time.process_time() - began < 5
-    assert sum(map(len, groups[0])) < 4 * x.size * 5
+    assert sum(map(len, group)) < 4 * x.size * 4
+    assert len(scoring.score(group, np.ones(41), 0.0)) < 120_000
 
 
 def test_what_the_scorer_gets_holds_no_value_and_no_key(scoring_key: SecretKey) -> None:

@@ -188,3 +188,12 @@ def test_a_clip_that_is_not_positive_is_refused(clip: float) -> None:
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(BadInput, match="auto, vectorised or opacus"):
         engine_for(DenseNet(2), "fast")
+
+
+def test_rows_that_change_in_place_are_seen() -> None:
+    net = DenseNet(5)
+    params, x, y = problem(net, 4, 8)
+    engine = VectorisedGradients(net)
+    engine.clipped_sum(params, x, y, 0.3)
+    x *= 100
+    close(engine.clipped_sum(params, x, y, 0.3).gradient, clipped_gradient_sum(net, params, x, y, 0.3), 0)

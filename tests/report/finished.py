@@ -66,7 +66,16 @@ def done(of: RunSpec, auroc: dict[str, float | NotMeasured], **changed: Any) -> 
 
 
 def private(epsilon: float) -> PrivacyStatement:
+    """What shared noise guarantees."""
     guarantee = Guarantee(
-        epsilon, NotMeasured("x"), 1e-5, "PLD", "Gaussian", epsilon_if_coordinator_and_site_collude=epsilon * 2
+        epsilon,
+        epsilon * 2 + 0.7,
+        1e-5,
+        "PLD",
+        "Gaussian",
+        assumptions=("patients are counted", "hospitals are honest"),
+        not_covered=("tuning",),
+        epsilon_if_sites_collude={"1": epsilon + 0.5, "2": epsilon + 1.5},
+        epsilon_if_coordinator_and_site_collude=epsilon * 2,
     )
     return PrivacyStatement(guarantee, "nobody", "the figure beside epsilon", "no")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from finished import done, private, spec
 
-from pettoolkit.records import NotMeasured
+from pettoolkit.records import DpSpec, Guarantee, NotMeasured, PrivacyStatement
 from pettoolkit.report.lines import lines
 
 UNDEFINED = NotMeasured("undefined: one class at this site")
@@ -59,5 +59,15 @@ def test_which_hospitals_a_seed_draws_does_not_part_seeds_but_their_number_does(
 
 def test_a_guarantee_holds_for_a_line_if_all_its_cells_have_one() -> None:
     with_dp = done(spec(seed=0), {"a": 0.7}, privacy=private(1.0))
-    assert lines([with_dp])[0].guarantee() == "epsilon 1"
+    assert lines([with_dp])[0].guarantee().startswith("epsilon 1 (")
     assert lines([with_dp, done(spec(seed=1), {"a": 0.7})])[0].guarantee() == "none"
+
+
+def test_dp_for_synthetic_rows_alone_is_no_guarantee() -> None:
+    downstream = spec("synthetic", dp=DpSpec(3.0, target="downstream"))
+    assert lines([done(downstream, {"a": 0.7})])[0].guarantee() == "none (downstream epsilon 3)"
+
+
+def test_noise_that_is_not_shared_has_no_collusion_figure() -> None:
+    alone = PrivacyStatement(Guarantee(3.0, 6.71, 1e-5, "PLD", "Gaussian"), "nobody", "nothing", "no")
+    assert lines([done(spec(), {"a": 0.7}, privacy=alone)])[0].guarantee() == "epsilon 3 (replace-one 6.71)"

@@ -10,13 +10,13 @@ from finished import done, private, spec
 from rich.console import Console, RenderableType
 
 from pettoolkit.experiment.cells import CellReport, PlannedCell
-from pettoolkit.records import ModelSpec, NotMeasured
+from pettoolkit.records import DpSpec, ModelSpec, NotMeasured
 from pettoolkit.report import listing, terminal
 
 
-def printed(what: RenderableType) -> str:
+def printed(what: RenderableType, width: int = terminal.PIPE_WIDTH) -> str:
     out = io.StringIO()
-    Console(file=out, width=terminal.PIPE_WIDTH, markup=False).print(what)
+    Console(file=out, width=width, markup=False).print(what)
     return out.getvalue()
 
 
@@ -28,14 +28,14 @@ def row(text: str, start: str) -> str:
 def test_a_line_of_the_comparison() -> None:
     cells = [done(spec(), {"a": 0.7, "b": 0.6}, sent=12345, seconds=2.34)]
     text = printed(terminal.comparison(cells))
-    assert row(text, "federated") == "federated fedavg logistic 0.650 (0.600-0.700) b 0.600 12.3 kB 2.3 none update"
+    assert row(text, "federated") == "federated fedavg logistic 0.650 (0.600-0.700) b 0.600 2.3 none 12.3 kB: update"
     assert "unseen" not in text
 
 
 def test_what_varies_gets_a_column() -> None:
     cells = [done(spec(features=features), {"a": 0.7}) for features in ("compact", "full")]
     text = printed(terminal.comparison(cells))
-    assert row(text, "arm").startswith("arm model features AUROC")
+    assert row(text, "arm").startswith("arm, model features AUROC")
     assert "patients per hospital" not in text
 
 
@@ -48,7 +48,45 @@ def test_unseen_hospitals_get_a_column() -> None:
 def test_nothing_undefined_is_shown_as_a_number() -> None:
     undefined = NotMeasured("undefined: one class at this site")
     text = row(printed(terminal.comparison([done(spec(arm="local"), {"a": undefined, "b": undefined})])), "local")
-    assert text == "local logistic undefined undefined nothing 1.0 none nothing"
+    assert text == "local logistic undefined undefined 1.0 none nothing"
+
+
+def test_a_guarantee_has_both_adjacencies_and_never_stands_without_its_collusion_figure() -> None:
+    cells = [done(spec(dp=DpSpec(3.0)), {"a": 0.7}, privacy=private(3.0)), done(spec("pooled"), {"a": 0.7})]
+    text = printed(terminal.comparison(cells), width=200)
+    assert "epsilon 3 (replace-one 6.7); 6 if coordinator and a hospital collude" in row(text, "federated")
+    assert row(text, "pooled") == "pooled logistic 0.700 (0.650-0.750) a 0.700 1.0 none nothing"
+
+
+def test_on_120_columns_figures_stay_whole_and_no_word_is_cut() -> None:
+    dp = DpSpec(3.0, noise="shared")
+    sites = {"B-unknown": 0.601}
+    long = spec("encrypted_aggregation", sites=tuple(sites), dp=dp, model=ModelSpec("mlp", 32))
+    text = printed(terminal.comparison([done(long, sites, privacy=private(3.0), sent=8_010_000)]), width=120)
+    for whole in ("encrypted_aggregation", "0.601 (0.551-0.651)", "B-unknown 0.601", "epsilon 3 (replace-one 6.7)"):
+        assert whole in text
+    words = set(text.split())
+    assert words >= {"collude", "coordinator", "hospital", "mlp-32", "8.01", "MB:", "update"}
+
+
+def test_what_varies_within_an_arms_budget_gets_a_column_and_its_epsilon_does_not() -> None:
+    budgets = (DpSpec(1.0, batch=64), DpSpec(1.0), DpSpec(3.0))
+    cells = [done(spec(dp=dp), {"a": 0.7}, privacy=private(dp.epsilon)) for dp in budgets]
+    assert row(printed(terminal.comparison(cells)), "arm").startswith("arm, model dp.batch AUROC")
+
+
+def test_arms_with_different_noise_need_no_column() -> None:
+    cells = [
+        done(spec(dp=DpSpec(1.0, noise="local")), {"a": 0.7}, privacy=private(1.0)),
+        done(spec("pooled", dp=DpSpec(1.0, noise="central")), {"a": 0.7}, privacy=private(1.0)),
+    ]
+    assert row(printed(terminal.comparison(cells)), "arm").startswith("arm, model AUROC")
+
+
+def test_what_all_cells_add_up_to_stands_below_the_table() -> None:
+    cells = [done(spec(), {"a": 0.7})]
+    assert "they add up" in printed(terminal.comparison(cells, (), "they add up"))
+    assert "add up" not in printed(terminal.comparison(cells))
 
 
 def test_what_went_wrong_stands_below_each_reason_once() -> None:
@@ -67,8 +105,12 @@ def test_a_block_says_the_three_columns_apart() -> None:
         "update (1 kB per hospital)",
         "whom one must trust",
         "nobody",
-        "epsilon 3, delta 1e-05 per patient",
-        "epsilon 6 if the coordinator and a hospital collude",
+        "epsilon 3 (replace-one 6.7); 6 if coordinator and a hospital collude; delta 1e-05; unit: patient",
+        "Gaussian; accountant: PLD",
+        "1: 3.5, 2: 4.5 (so many of them, without the coordinator)",
+        "patients are counted; hospitals are honest",
+        "does not cover",
+        "tuning",
         "not measured yet",
         "a 0.700, b 0.600",
     ):

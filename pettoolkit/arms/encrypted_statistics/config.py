@@ -13,6 +13,10 @@ from pettoolkit.records import DpSpec, Json, ModelSpec, RunSpec
 ROUNDS = 6
 """Newton steps: on all data tried, the weights stood still to 1e-5 after five."""
 
+DP_ROUNDS = 2
+CLIPS = {"newton": 2.0, "one_shot": 1.0}
+"""With dp; chosen on simulated hospitals. Each round more makes every one noisier."""
+
 
 class EncryptedStatisticsKeys(EncryptedKeys):
     """Regression from encrypted sums over all hospitals: the same numbers as on pooled records."""
@@ -22,10 +26,12 @@ class EncryptedStatisticsKeys(EncryptedKeys):
         default="newton",
         description="newton: ridge logistic regression, one sum a round. one_shot: ridge linear regression, one sum.",
     )
-    rounds: Count | None = Field(default=None, description=f"Of newton; {ROUNDS} if not written, 3 with dp.")
+    rounds: Count | None = Field(default=None, description=f"Of newton; {ROUNDS} if not written, {DP_ROUNDS} with dp.")
     ridge: Positive = Field(default=1.0, description="Penalty ridge/2 |w|^2 on the summed loss; not on the intercept.")
-    clip: Positive = Field(
-        default=2.0, description="dp: largest L2 norm of a patient's encoded row, the intercept's 1 included."
+    clip: Positive | None = Field(
+        default=None,
+        description="dp: largest L2 norm of a patient's encoded row, its leading 1 included; 2 for newton, 1 for "
+        "one_shot, if not written.",
     )
 
     noise_modes: ClassVar[tuple[str, ...]] = ("shared",)
@@ -33,7 +39,9 @@ class EncryptedStatisticsKeys(EncryptedKeys):
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`."""
         options = super().options(model, dp)
-        options["rounds"] = 1 if self.method == "one_shot" else self.rounds or (ROUNDS if dp is None else 3)
+        options["rounds"] = 1 if self.method == "one_shot" else self.rounds or (ROUNDS if dp is None else DP_ROUNDS)
+        if dp is not None:
+            options["clip"] = self.clip or CLIPS[self.method]
         return options
 
     def refuse(self, cell: RunSpec) -> str | None:
@@ -43,6 +51,8 @@ class EncryptedStatisticsKeys(EncryptedKeys):
                 f"encrypted_statistics fits a regression, not {cell.model.name}; write model: logistic, "
                 "or arm: encrypted_aggregation"
             )
+        if self.clip is not None and cell.dp is None:
+            return "clip belongs to differential privacy; write dp, or leave clip out"
         if self.method == "one_shot" and self.rounds not in (None, 1):
             return f"rounds: one_shot takes one (got {self.rounds}); write method: newton for more"
         return self.too_few(cell) or super().refuse(cell)

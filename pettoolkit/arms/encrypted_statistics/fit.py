@@ -20,6 +20,8 @@ from pettoolkit.records import RunSpec
 Floats = npt.NDArray[np.float64]
 RAREST = 1e-3
 """The mean outcome is kept within [RAREST, 1 - RAREST] in the link."""
+LEAST = 1e-3
+"""Penalty of the intercept under noise."""
 NO_ERROR = 1e-3
 """A smaller standard error means that a column is (nearly) zero in all rows: nothing was learnt of it."""
 
@@ -36,13 +38,16 @@ def ridge_of(spec: RunSpec, features: int) -> Floats:
     return ridge
 
 
-def step(spec: RunSpec, total: NormalSums, weights: Floats) -> dict[str, Floats]:
+def step(spec: RunSpec, total: NormalSums, weights: Floats, extra_ridge: float = 0.0) -> dict[str, Floats]:
     """The round's fit from the sums of all hospitals: ``weights``, ``errors``, ``last_step`` and their ``gains``.
 
     Newton: standard errors (d,) are those at the weights from which the last step was taken, which are the fit's own
     once steps are short.
     """
     ridge = ridge_of(spec, len(weights))
+    ridge[1:] += extra_ridge
+    if extra_ridge:
+        ridge[0] = LEAST  # a noisy matrix may say nothing of the intercept
     if spec.options["method"] == "one_shot":
         return _linear(total, ridge)
     fitted = newton_step(total, weights, ridge)
@@ -98,7 +103,8 @@ class Released:
         return out
 
 
-def released(fitted: Mapping[str, Floats]) -> Released:
-    """What is released of a round's fit."""
-    parts = [fitted[name] for name in ("weights", "errors", "last_step") if name in fitted]
-    return Released(np.concatenate(parts), fitted["gains"], len(fitted["weights"]))
+def released(spec: RunSpec, fitted: Mapping[str, Floats]) -> Released:
+    """What is released of a round's fit; under noise the weights alone, as errors would not count it."""
+    names = ("weights", "errors", "last_step") if spec.dp is None else ("weights",)
+    values = np.concatenate([fitted[name] for name in names if name in fitted])
+    return Released(values, fitted["gains"][: len(values)], len(fitted["weights"]))

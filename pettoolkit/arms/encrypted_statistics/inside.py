@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
-from pettoolkit.arms.encrypted_statistics import fit
-from pettoolkit.arms.encrypted_statistics.scheme import columns, scheme_of
+from pettoolkit.arms.encrypted_statistics import fit, noise
+from pettoolkit.arms.encrypted_statistics.scheme import CLIP, columns, scheme_of
+from pettoolkit.arms.private import count, ledger_summary
 from pettoolkit.encryption.ckks import decrypt, encrypt
 from pettoolkit.encryption.matrix import NormalSums
 from pettoolkit.errors import Refused
@@ -24,21 +25,20 @@ from pettoolkit.records import RunSpec
 Floats = npt.NDArray[np.float64]
 
 
-def count(site: Site, request: Request) -> Envelope:
-    """The number of training patients, which is public: sums are divided by that of all hospitals."""
-    return Envelope("metrics", "setup", Figures({"num-examples": len(site.index(request.spec, "train"))}))
-
-
 def contribute(site: Site, request: Request) -> Envelope:
     """This hospital's sums at the weights of the round before, encrypted."""
     spec, number = request.spec, request.round
     key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
-    x, y = design(site, spec)
-    packed = fit.sums(spec, x, y, _weights(site, spec, number - 1)).pack(int(request.extra["patients"]))
+    rows, weights = design(site, spec), _weights(site, spec, number - 1)
+    patients = int(request.extra["patients"])
+    if spec.dp is None:
+        packed = fit.sums(spec, *rows, weights).pack(patients)
+    else:
+        packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
     blobs = encrypt(key, packed, _label(spec, number))
     seconds = time.perf_counter() - began
-    return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(y)), {"encrypt_seconds": seconds})
+    return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(rows[1])), {"encrypt_seconds": seconds})
 
 
 def apply(site: Site, request: Request) -> Envelope:
@@ -73,13 +73,17 @@ def _step(site: Site, request: Request) -> bytes:
     sums = NormalSums.unpack(total, columns(contract), patients)
     if round(sums.rows) != patients:
         raise Refused(f"hospital {site.name}: the sum holds {sums.rows:.1f} patients, {patients} were counted")
-    return vault.dump(fit.step(spec, sums, _weights(site, spec, number - 1)))
+    before = _weights(site, spec, number - 1)
+    if spec.dp is None:
+        return vault.dump(fit.step(spec, sums, before))
+    extra = noise.ridge_against_noise(spec, len(before))
+    return vault.dump(fit.step(spec, noise.repaired(sums), before, extra))
 
 
 def _flooded(site: Site, spec: RunSpec) -> bytes:
     key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
     last = int(spec.options["rounds"])
-    exact = fit.released(vault.stored(site, _label(spec, last), last))
+    exact = fit.released(spec, vault.stored(site, _label(spec, last), last))
     ledger = vault.ledger_of(site, key)
     noisy = ledger.release(spec.run_id, exact.values / exact.gains) * exact.gains
     vault.keep(site, ledger)
@@ -100,4 +104,10 @@ def _label(spec: RunSpec, number: int) -> str:
     return f"{spec.run_id}/statistics/{number}"
 
 
-HANDLERS = {"count": count, "contribute": contribute, "apply": apply, "release": release}
+HANDLERS = {
+    "count": count,
+    "contribute": contribute,
+    "apply": apply,
+    "release": release,
+    "ledger": ledger_summary,
+}

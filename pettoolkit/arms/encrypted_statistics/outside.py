@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,10 @@ from pettoolkit.arms.encrypted import trust
 from pettoolkit.arms.encrypted_statistics.fit import NO_ERROR
 from pettoolkit.arms.encrypted_statistics.scheme import scheme_of
 from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.private import ask_ledgers, ask_patients, stated
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.records import Cost, Models, Outcome, RunSpec, Weights
+from pettoolkit.records import Cost, Models, Outcome, PrivacyStatement, RunSpec, Weights
 
 PRIVACY = trust("the coordinator and any one hospital together can read every hospital's sums")
 Z = 1.959964
@@ -31,22 +33,25 @@ ONE_SHOT = (
     "logit p = logit m + (prediction - m) / (m (1 - m)) with m the mean outcome, which keeps the order of patients"
 )
 
+NOISY = (
+    "rows clipped to a public norm, noise shared by the hospitals; no standard errors, which would not count the noise"
+)
+
 
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Rounds of additions; then one hospital releases the fit of the last one."""
     began = time.perf_counter()
     contract = contract_of(spec)
     names = feature_names(contract)
-    counts = ask(grid, spec, "count", "setup", wants="metrics", sites=spec.sites)
-    patients = int(sum(reply.figures["num-examples"] for reply in counts.values()))
+    patients = ask_patients(grid, spec)
     additions = Additions(grid, spec, scheme_of(spec, contract))
     rounds = int(spec.options["rounds"])
     for number in range(1, rounds + 1):
         additions.round(number, {"patients": patients})
     first = min(spec.sites)
-    newton = spec.options["method"] == "newton"
+    errors = spec.options["method"] == "newton" and spec.dp is None
     shapes: dict[str, tuple[int, ...]] = {"layer0.weight": (1, len(names)), "layer0.bias": (1,)}
-    if newton:
+    if errors:
         shapes |= {"standard_errors": (len(names) + 1,), "last_step": (1,)}
     reply = ask(
         grid,
@@ -59,10 +64,10 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         expect=shapes,
     )[first]
     model = {name: reply.arrays[name] for name in ("layer0.weight", "layer0.bias")}
-    coefficients = table(names, model, reply.arrays["standard_errors"]) if newton else {}
+    coefficients = table(names, model, reply.arrays["standard_errors"]) if errors else {}
     return Outcome(
         models=Models({Models.SHARED: Weights.of(model)}),
-        privacy=PRIVACY,
+        privacy=_statement(grid, spec),
         exposure=grid.exposure(out_of_band=("keys",)),
         cost=Cost(time.perf_counter() - began, extra=additions.cost()),
         rounds=rounds,
@@ -71,8 +76,20 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         notes=(
             f"fit of {patients} patients' sums, ridge {spec.options['ridge']:g}; released once by hospital {first} "
             "with flooding noise",
-            *(_newton_notes(coefficients, float(reply.arrays["last_step"][0]), rounds) if newton else (ONE_SHOT,)),
+            *((ONE_SHOT,) if spec.options["method"] == "one_shot" else ()),
+            *(_newton_notes(coefficients, float(reply.arrays["last_step"][0]), rounds) if errors else ()),
+            *((NOISY,) if spec.dp is not None else ()),
         ),
+    )
+
+
+def _statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:
+    if spec.dp is None:
+        return PRIVACY
+    honest = spec.dp.honest_sites or len(spec.sites)
+    return replace(
+        stated(PRIVACY, spec, ask_ledgers(grid, spec)),
+        trust=f"{PRIVACY.trust}; {honest} of {len(spec.sites)} hospitals add their part of the noise",
     )
 
 

@@ -1,0 +1,118 @@
+"""Differential privacy for encrypted sums: rows clipped to a public norm, noise shared out over the hospitals.
+
+A patient of row x with |x| <= R (the leading 1 included) and outcome y changes ``X'WX`` by ``p (1 - p) x x'``, at most
+R^2/4 in Frobenius norm, hence no more in the upper triangle that travels, and ``X'(y - p)`` by at most R: together at
+most ``sqrt(R^4/16 + R^2)``. ``X'X`` changes by at most R^2 and ``X'y`` by R: together ``sqrt(R^4 + R^2)``. The number
+of patients is public and gets no noise. What hospitals do with the noisy sum is post-processing.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pettoolkit.arms.encrypted_statistics import fit
+from pettoolkit.arms.private import budget_of
+from pettoolkit.encryption.matrix import NormalSums
+from pettoolkit.encryption.packing import symmetric, upper_triangle
+from pettoolkit.errors import Refused
+from pettoolkit.hospital.accounts import ledger_of, noise_of
+from pettoolkit.hospital.site import Site
+from pettoolkit.privacy import conditions
+from pettoolkit.privacy.accounting import mechanism_for
+from pettoolkit.privacy.events import Identity, Mechanism, input_hash
+from pettoolkit.privacy.ledger import Budget
+from pettoolkit.privacy.noise import Draw, site_sd
+from pettoolkit.records import RunSpec
+
+Floats = npt.NDArray[np.float64]
+
+RIDGE = {"newton": 0.5, "one_shot": 2.0}
+"""Ridge added under noise, in spectral norms of a noise matrix over two; chosen on simulated hospitals."""
+
+
+def sensitivity(method: str, norm: float) -> float:
+    """Largest L2 change of the sums by one patient whose row has at most this norm."""
+    return math.sqrt(norm**4 / (16 if method == "newton" else 1) + norm**2)
+
+
+def mechanism_of(spec: RunSpec) -> Mechanism:
+    """The noise that spends the run's budget over all rounds."""
+    dp = budget_of(spec)
+    change = sensitivity(str(spec.options["method"]), float(spec.options["clip"]))
+    honest = dp.honest_sites or len(spec.sites)
+    return _calibrated(dp.epsilon, dp.delta, int(spec.options["rounds"]), change, honest)
+
+
+def sd_of_sum(spec: RunSpec) -> float:
+    """SD of the noise on each number of the sum of all hospitals; public."""
+    plan = mechanism_of(spec)
+    return _sd_here(plan) * math.sqrt(len(spec.sites))
+
+
+def clipped(x: Floats, norm: float) -> Floats:
+    """Rows scaled down to at most this norm; x (n, d)."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    shorter: Floats = x * np.minimum(1.0, norm / np.maximum(lengths, 1e-12))
+    return shorter
+
+
+def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], weights: Floats) -> NormalSums:
+    """This hospital's noisy sums of a round: refused, stored or computed, as its ledger says.
+
+    Raises
+    ------
+    Refused
+        If the budget does not allow it, or a patient has several rows.
+    """
+    dp, plan = budget_of(spec), mechanism_of(spec)
+    patient, patients = site.training_patients(spec)
+    conditions.check(
+        dp, sites=len(spec.sites), smallest=patients, patient_known=site.contract.named("patient_id") is not None
+    )
+    if patient is not None:
+        raise Refused(
+            f"hospital {site.name}: a patient has several rows, and encrypted sums clip rows, not patients; "
+            "use one row per patient, or arm: encrypted_aggregation"
+        )
+    x, y = clipped(rows[0], float(spec.options["clip"])), rows[1]
+    noise = noise_of(site, spec.seed, dp.noise)
+    d = x.shape[1]
+    size = d * (d + 1) // 2
+
+    def make(attempt: int) -> bytes:
+        exact = fit.sums(spec, x, y, weights)
+        values = np.concatenate([upper_triangle(exact.gram), exact.moment])
+        values += _sd_here(plan) * noise.normals(Draw("statistics", number, attempt), len(values))
+        return bytes(values.tobytes())
+
+    settings = {key: spec.options[key] for key in ("method", "clip")}
+    given = input_hash({"weights": torch.from_numpy(weights)}, sites=len(spec.sites), **settings)
+    identity = Identity(spec.run_id, site.name, number, "statistics", given)
+    ledger = ledger_of(site, spec.run_id, Budget(dp.epsilon, dp.delta), plan)
+    noisy = np.frombuffer(ledger.answer(identity, plan.times(1), make), dtype=np.float64)
+    return NormalSums(symmetric(noisy[:size].copy(), d), noisy[size:].copy(), float(len(y)))
+
+
+def repaired(total: NormalSums) -> NormalSums:
+    """The noisy sum, its matrix (symmetric already) floored: a sum of squares has no eigenvalue below zero."""
+    values, vectors = np.linalg.eigh(total.gram)
+    return NormalSums((vectors * np.maximum(values, 0.0)) @ vectors.T, total.moment, total.rows)
+
+
+def ridge_against_noise(spec: RunSpec, features: int) -> float:
+    """Penalty that keeps directions of mere noise small: the noise matrix has norm 2 sd sqrt(d) (Wigner)."""
+    return RIDGE[str(spec.options["method"])] * sd_of_sum(spec) * math.sqrt(features)
+
+
+@lru_cache(maxsize=64)
+def _calibrated(epsilon: float, delta: float, rounds: int, change: float, honest: int) -> Mechanism:
+    return mechanism_for(epsilon, delta, rounds, 1.0, change, honest)
+
+
+def _sd_here(plan: Mechanism) -> float:
+    return site_sd(plan.sigma, plan.sensitivity, "shared", plan.honest_sites)
