@@ -4,9 +4,9 @@
 
 Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials (8192, [60, 40, 40, 60],
 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through ``ts.ckks_vector``, cut
-to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed (extra ``bench``). Ours leaves
-room for flooding. Expansion is against float32; seconds are the median of the repeats.
-``records-2048x16`` is one iteration of training on encrypted rows.
+to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed (extra ``bench``). Ours
+leaves room for flooding. Expansion is against float32; seconds are the median of the repeats. ``records-2048x16`` is
+one iteration of training on encrypted rows, ``scoring-4000x41`` the scoring of new patients.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pettoolkit.encryption import scoring
 from pettoolkit.encryption.ckks import Adder, decrypt, encrypt
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import choose
@@ -242,6 +243,26 @@ def records(rows: int, features: int, iterations: int) -> list[Row]:
 RATIOS = ("expansion_up", "expansion_down", "seconds_client", "seconds_server")
 """How many times more than ours the others take."""
 
+
+def scoring_patients(patients: int, features: int) -> list[Row]:
+    """Scoring encrypted patients: seconds of the patients' side and of the scoring side, bytes, error of a logit."""
+    rng = np.random.default_rng(0)
+    x, weights = rng.uniform(-1, 1, (patients, features)), rng.normal(size=features)
+    key = SecretKey.create(scoring.scheme())
+    key.native()
+    encrypting, groups = timed(lambda: scoring.encrypt_patients(key, x))
+    serving, answers = timed(lambda: scoring.score_all(groups, weights, -3.0))
+    decrypting, parts = timed(lambda: [scoring.decrypt_logits(key, answer) for answer in answers])
+    found = {
+        "seconds_client": encrypting + decrypting,
+        "seconds_server": serving,
+        "expansion_up": sum(len(blob) for group in groups for blob in group) / (4 * x.size),
+        "expansion_down": sum(map(len, answers)) / (4 * patients),
+        "max_error": float(np.abs(np.concatenate(parts) - (x @ weights - 3.0)).max()),
+    }
+    return [row(f"scoring-{patients}x{features}", "ours", metric, value) for metric, value in found.items()]
+
+
 UNITS = {
     "ratio": "x ours",
     "expansion": "x float32",
@@ -270,7 +291,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = compare(options.values, options.sites, options.repeat)
-    rows += records(2048, 16, iterations=5)
+    rows += records(2048, 16, iterations=5) + scoring_patients(4000, 41)
     if options.growth or options.huge:
         rows += growth([10**i for i in range(3, 8 if options.huge else 7)], [2, 5, 20, 50, 100])
     for r in rows:

@@ -47,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model is trained: ``logistic``, or ``mlp`` with its hidden units."""
+    """Which model is trained: ``logistic``, ``mlp`` with its hidden units, or ``gradient_boosting``."""
 
     name: str
     hidden: int = 0
@@ -252,6 +252,8 @@ class Outcome:
     encryption: Mapping[str, float] = field(default_factory=dict)
     coefficients: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of a fit that has standard errors: feature -> coefficient, standard_error, odds_ratio, low, high (95 %)."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """An arm's own metrics by full name (``anonymity/k``)."""
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 

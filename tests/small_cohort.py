@@ -48,7 +48,9 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "encrypted_aggregation": ROUNDS | {"strategy": "fedavg", "allow_two": False},
     "encrypted_statistics": {"method": "newton", "rounds": 6, "ridge": 1.0, "clip": None, "allow_two": False},
     "encrypted_records": {"rows": 300, "iterations": 3, "learning_rate": 1.5, "allow_two": False},
+    "anonymised": CENTRAL | {"k": 3, "scope": "quasi_identifiers"},
     "synthetic": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
+    "augmented": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
 }
 
 

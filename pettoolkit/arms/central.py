@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 import torch
 
+from pettoolkit.arms.common import predictor_of
 from pettoolkit.arms.exchange import ask
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import encode, outcome
@@ -15,8 +13,8 @@ from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.envelope import Envelope, Figures
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
-from pettoolkit.models.dense import Params
-from pettoolkit.models.training import Rows, to_params, validation_losses
+from pettoolkit.models.predictor import Arrays
+from pettoolkit.models.training import Rows
 from pettoolkit.records import RunSpec
 
 
@@ -25,23 +23,21 @@ def encoded(table: pd.DataFrame, contract: Contract) -> Rows:
     return Rows(torch.from_numpy(encode(table, contract)), torch.from_numpy(outcome(table, contract)))
 
 
-def ask_validation(grid: MeteredGrid, spec: RunSpec, snapshots: Sequence[Params]) -> list[float]:
-    """Summed loss of each snapshot on the validation patients of all hospitals, who stay at home.
+def ask_validation(grid: MeteredGrid, spec: RunSpec, candidates: Arrays) -> list[float]:
+    """Summed loss of each candidate on the validation patients of all hospitals, who stay at home.
 
-    All snapshots travel in one message per hospital, stacked along a new first axis.
+    All candidates travel in one message per hospital.
     """
-    arrays = {name: np.stack([s[name].numpy() for s in snapshots]) for name in snapshots[0]}
-    replies = ask(grid, spec, "validate", "validation", wants="metrics", sites=spec.sites, kind="model", arrays=arrays)
-    return [sum(r.figures[f"loss_{i}"] for r in replies.values()) for i in range(len(snapshots))]
+    replies = ask(
+        grid, spec, "validate", "validation", wants="metrics", sites=spec.sites, kind="model", arrays=candidates
+    )
+    count = min(len(r.figures) for r in replies.values())
+    return [sum(r.figures[f"loss_{i}"] for r in replies.values()) for i in range(count)]
 
 
 def validate(site: Site, request: Request) -> Envelope:
-    """Inside: the summed validation loss of each snapshot (no row leaves)."""
-    from pettoolkit.arms.common import start
-
+    """Inside: the summed validation loss of each candidate (no row leaves)."""
     spec = request.spec
-    net, _ = start(spec, site.narrowed(spec))
-    count = len(next(iter(request.arrays.values())))
-    snapshots = [to_params({name: a[i] for name, a in request.arrays.items()}) for i in range(count)]
-    losses = validation_losses(net, snapshots, site.part(spec, "validation"))
+    model = predictor_of(spec, site.narrowed(spec))
+    losses = model.losses(request.arrays, site.part(spec, "validation"))
     return Envelope("metrics", "validation", Figures({f"loss_{i}": loss for i, loss in enumerate(losses)}))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
 
 from pettoolkit.cohort.contract import Contract, FeatureSet
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.models.dense import DenseNet, Params, build
-from pettoolkit.models.seeding import torch_generator
-from pettoolkit.models.training import AdamSettings, Rows, adam, best
+from pettoolkit.models.predictor import Arrays, Predictor, TrainingSettings, lowest, predictor
+from pettoolkit.models.training import Rows
 from pettoolkit.records import RunSpec
 
-Losses = Callable[[Sequence[Params]], Sequence[float]]
+Losses = Callable[[Arrays], list[float]]
+Model = dict[str, npt.NDArray[Any]]
 
 
 def contract_of(spec: RunSpec) -> Contract:
@@ -27,41 +30,41 @@ def start(spec: RunSpec, contract: Contract) -> tuple[DenseNet, Params]:
     return net, net.init(spec.seed, contract.prevalence)
 
 
-def train_here(spec: RunSpec, contract: Contract, rows: Rows, losses: Losses, *labels: str) -> tuple[Params, int]:
-    """Train without DP where the rows are, and keep the epoch that validation patients like best.
+def predictor_of(spec: RunSpec, contract: Contract) -> Predictor:
+    """What trains and scores the run's model, whichever it is."""
+    return predictor(spec.model, len(feature_names(contract)))
+
+
+def train_here(spec: RunSpec, contract: Contract, rows: Rows, losses: Losses, *labels: str) -> tuple[Model, int]:
+    """Train without DP where the rows are, and keep the candidate that validation patients like best.
 
     Parameters
     ----------
     losses
-        Summed validation loss of each snapshot, wherever the validation patients are.
+        Summed validation loss of each candidate (epoch, or number of trees), wherever the validation patients are.
     labels
         Tell random streams apart (the hospital's name, for example).
 
     Returns
     -------
-    params, epoch
-        The kept parameters and the index of their epoch.
+    model, index
+        The kept model as named arrays, and which candidate it was.
     """
-    net, initial = start(spec, contract)
-    snapshots = adam(net, initial, rows, _settings(spec), torch_generator(spec.seed, "order", *labels))
-    epoch, params = best(snapshots, losses(snapshots))
-    return params, epoch
+    model = predictor_of(spec, contract)
+    candidates = model.fit(rows, _settings(spec, contract), spec.seed, *labels)
+    index = lowest(losses(candidates))
+    return model.pick(candidates, index), index
 
 
-FIXED_EPOCHS = 15
-"""Epochs where nobody may be asked which is best; about where early stopping ends without DP."""
+def train_fixed(spec: RunSpec, contract: Contract, rows: Rows) -> Model:
+    """Train for a length fixed in advance: nothing but ``rows`` is read."""
+    return dict(predictor_of(spec, contract).fit_fixed(rows, _settings(spec, contract), spec.seed))
 
 
-def train_fixed(spec: RunSpec, contract: Contract, rows: Rows) -> Params:
-    """Train for a fixed number of epochs: nothing but ``rows`` is read."""
-    net, initial = start(spec, contract)
-    settings = replace(_settings(spec), epochs=min(FIXED_EPOCHS, int(spec.options["epochs"])))
-    return adam(net, initial, rows, settings, torch_generator(spec.seed, "order"))[-1]
-
-
-def _settings(spec: RunSpec) -> AdamSettings:
-    return AdamSettings(
-        epochs=int(spec.options["epochs"]),
-        batch_size=int(spec.options["batch_size"]),
-        learning_rate=float(spec.options["learning_rate"] or AdamSettings.learning_rate),
+def _settings(spec: RunSpec, contract: Contract) -> TrainingSettings:
+    return TrainingSettings(
+        epochs=spec.options.get("epochs"),
+        batch_size=spec.options.get("batch_size"),
+        learning_rate=spec.options.get("learning_rate"),
+        prevalence=contract.prevalence,
     )

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 from flwr.app import ConfigRecord, RecordDict
 
+from pettoolkit.arms.common import contract_of, predictor_of
 from pettoolkit.errors import SiteFailed
 from pettoolkit.federation import wire
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures, Scores, Table
 from pettoolkit.hospital.request import Request
-from pettoolkit.records import RunSpec, from_json
+from pettoolkit.records import Models, RunSpec, Weights, from_json
 
 TABLE = "table"
 
@@ -50,6 +51,7 @@ def ask(
     kind: str = wire.REQUEST,
     arrays: Mapping[str, npt.NDArray[Any]] | None = None,
     blobs: Sequence[bytes] | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     extra: Mapping[str, int | float | str] | None = None,
     expect: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Reply]:
@@ -65,6 +67,8 @@ def ask(
         Round.
     kind, arrays, blobs, extra
         What the question itself carries.
+    tables
+        Hospital to the rows that it is sent (each its own); ``kind`` says what they are.
     expect
         Name -> shape of each array that an answer must have.
 
@@ -78,21 +82,44 @@ def ask(
     SiteFailed
         Naming the first hospital that failed, refused, was missing or answered something unusable.
     """
-    content = wire.request(
-        arm=spec.arm,
-        action=action,
-        kind=kind,
-        purpose=purpose,
-        spec_json=spec_text(spec),
-        round=number,
-        arrays=arrays,
-        blobs=blobs,
-        extra=extra,
-        wants=wants,
-    )
+
+    def content(rows: pd.DataFrame | None) -> RecordDict:
+        return wire.request(
+            arm=spec.arm,
+            action=action,
+            kind=kind,
+            purpose=purpose,
+            spec_json=spec_text(spec),
+            round=number,
+            arrays=arrays,
+            blobs=blobs,
+            tables=None if rows is None else {TABLE: rows},
+            extra=extra,
+            wants=wants,
+        )
+
+    same = content(None) if tables is None else None
+    contents = {site: same or content(None if tables is None else tables[site]) for site in sites}
     timeout = float(spec.faults.get("round_timeout", 600))
-    replies = grid.ask(dict.fromkeys(sites, content), timeout=timeout, expect=expect)
+    replies = grid.ask(contents, timeout=timeout, expect=expect)
     return {site: _read(site, reply) for site, reply in replies.items()}
+
+
+def checked_models(spec: RunSpec, replies: Mapping[str, Reply]) -> Models:
+    """Each hospital's model, seen to be one of the run's kind.
+
+    Raises
+    ------
+    SiteFailed
+        Naming the first hospital whose arrays are no such model.
+    """
+    predictor = predictor_of(spec, contract_of(spec))
+    for site, reply in replies.items():
+        try:
+            predictor.check(reply.arrays)
+        except ValueError as error:
+            raise SiteFailed(site, f"its model can't be used: {error}") from None
+    return Models({site: Weights.of(reply.arrays) for site, reply in replies.items()})
 
 
 def config_record(spec: RunSpec, action: str, purpose: str, *, wants: str, patients: int | None = None) -> ConfigRecord:
@@ -119,14 +146,15 @@ def spec_text(spec: RunSpec) -> str:
 def read_request(content: RecordDict) -> Request:
     """What a hospital is asked."""
     asked = wire.read_request(content)
-    ciphertexts = asked.kind == "ciphertext"
+    ciphertexts, records = asked.kind == "ciphertext", asked.kind in wire.RECORD_KINDS
     return Request(
         action=asked.action,
         purpose=asked.purpose,
         spec=_spec_of(asked.spec),
         round=asked.round,
-        arrays={} if ciphertexts else wire.arrays_of(content),
+        arrays={} if ciphertexts or records else wire.arrays_of(content),
         blobs=tuple(wire.blobs_of(content)) if ciphertexts else (),
+        table=wire.tables_of(content).get(TABLE) if records else None,
         extra={k: v for k, v in asked.extra.items() if isinstance(v, bool | int | float | str)},
     )
 

@@ -20,10 +20,17 @@ Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
+DP_MODELS = ("logistic", "mlp")
+"""Models whose training can be private itself."""
+
+
 class ArmKeys(BaseModel):
     """One entry of ``arms:``; subclasses add ``arm`` (a literal, the tag) and their own keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: ClassVar[tuple[str, ...]] = ("logistic", "mlp")
+    """Models that this technology can train."""
 
     noise_modes: ClassVar[tuple[str, ...]]
     """Who may add the noise under DP; the first is taken where ``dp.noise`` is not written."""
@@ -49,6 +56,11 @@ class ArmKeys(BaseModel):
         """
         if cell.dp is None:
             return None
+        if cell.model.name not in DP_MODELS and not (self.name == "synthetic" and cell.dp.target == "patients"):
+            return (
+                f"{cell.model.name} can't be trained with differential privacy here; write model: logistic or mlp "
+                "(or arm: synthetic with generator: marginals, whose rows have the guarantee)"
+            )
         if cell.dp.target == "downstream" and self.name != "synthetic":
             return f"dp.target: downstream is only for arm: synthetic ({self.name} reads the patients themselves)"
         allowed = self.noises(cell.dp.target)
@@ -57,19 +69,39 @@ class ArmKeys(BaseModel):
         return None
 
 
+    def refuse_model(self, cell: RunSpec) -> str | None:
+        """Why this technology can't train the cell's model, or None if it can."""
+        if cell.model.name in self.models:
+            return None
+        return (
+            f"{cell.model.name} is not available under this technology ({self.name}): "
+            f"write model: {' or '.join(self.models)}, or one of the arms that train where rows are "
+            "(local, pooled, anonymised, synthetic, augmented)"
+        )
+
+
+EPOCHS = {"logistic": 40, "mlp": 40, "gradient_boosting": 200}
+"""Most passes over the rows by model, if not written."""
+
+
 class CentralTraining(ArmKeys):
     """Keys of training in one place; the epoch that validation patients like best is kept (under DP the last)."""
 
-    epochs: Count = Field(default=40, description="Most passes over the rows.")
-    batch_size: Count = Field(default=256, description="Rows per step.")
+    epochs: Count | None = Field(
+        default=None,
+        description="Most passes over the rows; 40, or 200 trees with gradient_boosting, if not written.",
+    )
+    batch_size: Count = Field(default=256, description="Rows per step; gradient_boosting takes all rows.")
     learning_rate: Positive | None = Field(default=None, description="Of Adam; depends on the model if not written.")
 
+    models: ClassVar[tuple[str, ...]] = ("logistic", "mlp", "gradient_boosting")
     learning_rates: ClassVar[Mapping[str, float]]
     """Default learning rate by model."""
 
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`; under DP an unwritten learning rate is left to the rule for DP training."""
         options = super().options(model, dp)
+        options["epochs"] = self.epochs or EPOCHS[model.name]
         if self.learning_rate is None and dp is None:
             options["learning_rate"] = self.learning_rates[model.name]
         return options

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pettoolkit.arms.common import start
 from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.registry import ENCRYPTED
 from pettoolkit.errors import Refused
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.accounts import ledger_of, noise_of
@@ -80,6 +81,11 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
         If the request would not mean what it says (delta too large, shared noise with local steps, ...).
     """
     dp, mode = budget_of(spec), mode_of(spec)
+    if dp.noise == "shared" and spec.arm not in ENCRYPTED:
+        raise Refused(
+            f"dp.noise: {spec.arm} sends each hospital's part in the clear, and a part of the noise protects only the "
+            "sum; use arm: encrypted_aggregation, or noise: local"
+        )
     rows = site.part(spec, "train")
     patient, here = site.training_patients(spec)
     conditions.check(
@@ -132,8 +138,10 @@ def _calibrated(
 
 
 def count(site: Site, request: Request) -> Envelope:
-    """The number of training patients, which is public."""
-    return Envelope("metrics", "setup", Figures({"num-examples": len(site.index(request.spec, "train"))}))
+    """The number of training patients, which is public (without DP of their rows, which then weigh)."""
+    spec = request.spec
+    n = len(site.index(spec, "train")) if spec.dp is None else site.training_patients(spec)[1]
+    return Envelope("metrics", "setup", Figures({"num-examples": n}))
 
 
 def ask_patients(grid: MeteredGrid, spec: RunSpec) -> int:

@@ -23,7 +23,9 @@ ARMS = (
     "encrypted_aggregation",
     "encrypted_statistics",
     "encrypted_records",
+    "anonymised",
     "synthetic",
+    "augmented",
 )
 
 ENCRYPTED = ("encrypted_aggregation", "encrypted_statistics", "encrypted_records")

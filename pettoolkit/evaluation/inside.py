@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Envelope, Scores
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
-from pettoolkit.models.dense import build
-from pettoolkit.models.training import to_params
+from pettoolkit.models.predictor import predictor
 
 AGE_BANDS = (40, 60, 75)
 """Public cut points of the age bands that are reported as subgroups."""
@@ -24,18 +27,25 @@ def predict(site: Site, request: Request) -> Envelope:
     """
     spec = request.spec
     rows = site.part(spec, "test")
-    net = build(spec.model, rows.x.shape[1])
-    models = [
-        to_params({name: request.arrays[f"{number}/{name}"] for name in net.shapes()})
-        for number in range(int(request.extra["models"]))
-    ]
+    model = predictor(spec.model, rows.x.shape[1])
+    sent = [_numbered(request.arrays, number) for number in range(int(request.extra["models"]))]
+    for arrays in sent:
+        try:
+            model.check(arrays)
+        except ValueError as error:
+            raise Refused(f"hospital {site.name}: the model that was sent can't be used ({error})") from None
     index = site.index(spec, "test")
-    arrays: dict[str, npt.NDArray[np.generic]] = {
+    answer: dict[str, npt.NDArray[np.generic]] = {
         "patient": index.astype(np.int64),
         "y": rows.y.numpy().astype(np.int8),
-        "score": np.stack([net.scores(p, rows.x).numpy() for p in models]),
+        "score": np.stack([model.scores(arrays, rows.x) for arrays in sent]),
     }
-    return Envelope("predictions", "evaluation", Scores(arrays | _subgroups(site, index)))
+    return Envelope("predictions", "evaluation", Scores(answer | _subgroups(site, index)))
+
+
+def _numbered(arrays: Mapping[str, npt.NDArray[Any]], number: int) -> dict[str, npt.NDArray[Any]]:
+    prefix = f"{number}/"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _subgroups(site: Site, index: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.generic]]:

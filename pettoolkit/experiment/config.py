@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from pettoolkit.arms.anonymised.config import AnonymisedKeys
+from pettoolkit.arms.augmented.config import AugmentedKeys
 from pettoolkit.arms.encrypted_aggregation.config import EncryptedAggregationKeys
 from pettoolkit.arms.encrypted_records.config import EncryptedRecordsKeys
 from pettoolkit.arms.encrypted_statistics.config import EncryptedStatisticsKeys
@@ -33,7 +35,9 @@ AnyArm = (
     | EncryptedAggregationKeys
     | EncryptedStatisticsKeys
     | EncryptedRecordsKeys
+    | AnonymisedKeys
     | SyntheticKeys
+    | AugmentedKeys
 )
 """The arms that exist, told apart by ``arm``; a new technology adds its keys here."""
 
@@ -63,10 +67,7 @@ def _later(release: str, *words: str) -> AfterValidator:
 
 
 def _model(value: Any) -> Any:
-    named = {"name": value} if isinstance(value, str) else value
-    if isinstance(named, Mapping) and named.get("name") == "gradient_boosting":
-        raise ValueError("gradient_boosting is not available yet: it comes with the synthetic-data release")
-    return named
+    return {"name": value} if isinstance(value, str) else value
 
 
 def _unseen(value: Any) -> Any:
@@ -120,14 +121,14 @@ class SitesKeys(Keys):
 
 
 class ModelKeys(Keys):
-    """``logistic``, ``mlp``, or ``{name: mlp, hidden: 32}``."""
+    """``logistic``, ``mlp``, ``gradient_boosting``, or ``{name: mlp, hidden: 32}``."""
 
-    name: Literal["logistic", "mlp"]
+    name: Literal["logistic", "mlp", "gradient_boosting"]
     hidden: Count | None = Field(default=None, description=f"mlp: units of the hidden layer; {HIDDEN} if not written.")
 
     def spec(self) -> ModelSpec:
         """The model, resolved."""
-        return ModelSpec("logistic") if self.name == "logistic" else ModelSpec("mlp", self.hidden or HIDDEN)
+        return ModelSpec("mlp", self.hidden or HIDDEN) if self.name == "mlp" else ModelSpec(self.name)
 
 
 class DpKeys(Keys):

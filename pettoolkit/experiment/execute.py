@@ -58,7 +58,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
     result = RunResult(
         spec=spec,
         config_hash=config_hash,
-        metrics={**judged.metrics, **cost_metrics(cost, exposure, spec), **outcome.encryption},
+        metrics={**judged.metrics, **cost_metrics(cost, exposure, spec), **outcome.encryption, **outcome.figures},
         intervals=judged.intervals,
         per_site=judged.per_site,
         cross_site=NotMeasured("one model is shared by all hospitals") if shared else cross_site(scores),

@@ -243,8 +243,8 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
 def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: ExitStack) -> dict[str, Site]:
     """The simulated hospitals, with the shared keys in hand if a cell needs them.
 
-    Those of Ray keep their store in files, so that a worker that is killed comes back with what its
-    hospitals already knew.
+    Those of Ray keep store and ledgers in files, so that a worker that is killed comes back with what its
+    hospitals already knew and had spent.
     """
     from pettoolkit.arms.keyring import shared_keys
     from pettoolkit.hospital import store as stores
@@ -253,11 +253,21 @@ def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: E
     keys = shared_keys(todo)
     root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))
 
-    def own_store(name: str) -> stores.Store:
-        return stores.MemoryStore() if root is None else stores.FileStore(Path(root) / digest_of(name)[:16])
+    def own_folder(name: str) -> Path | None:
+        return None if root is None else Path(root) / digest_of(name)[:16]
+
+    def own_store(folder: Path | None) -> stores.Store:
+        return stores.MemoryStore() if folder is None else stores.FileStore(folder)
 
     return {
-        name: Site(name, hospital.rows, prepared.cohort.contract, store=own_store(name), secret_keys=keys)
+        name: Site(
+            name,
+            hospital.rows,
+            prepared.cohort.contract,
+            store=own_store(own_folder(name)),
+            secret_keys=keys,
+            folder=own_folder(name),
+        )
         for name, hospital in prepared.cohort.hospitals.items()
     }
 

@@ -92,6 +92,7 @@ def request(
     round: int = 0,
     arrays: Mapping[str, NDArray] | None = None,
     blobs: Sequence[bytes] | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     extra: Mapping[str, Scalar] | None = None,
     wants: str = "",
 ) -> RecordDict:
@@ -103,8 +104,8 @@ def request(
         Kind of what the request itself carries; ``request`` if it carries nothing.
     wants
         Kind that the reply must have; empty if any will do.
-    arrays, blobs
-        Named numpy arrays, or ciphertexts; not both.
+    arrays, blobs, tables
+        Named numpy arrays, ciphertexts, or named tables; one of them.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def request(
     if wants:
         config[WANTS] = wants
     records: dict[str, Any] = {CONFIG: ConfigRecord({**config, **(extra or {})})}
-    payload = _payload(arrays, blobs, None)
+    payload = _payload(arrays, blobs, tables)
     if payload is not None:
         records[ARRAYS] = payload
     return RecordDict(records)

@@ -90,7 +90,8 @@ class DenseNet:
         for i in range(self.depth - 1, -1, -1):
             layers.append((inputs[i], delta))
             if i:
-                delta = (delta @ params[f"layer{i}.weight"]) * (inputs[i] > 0)
+                # where(inputs > 0, delta W, 0) in one pass: ReLU's own backward
+                delta = torch.ops.aten.threshold_backward(delta @ params[f"layer{i}.weight"], inputs[i], 0)
         return layers[::-1]
 
     def gradient_sum(

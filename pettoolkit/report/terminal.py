@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +22,9 @@ AUROC = "utility/auroc"
 UNSEEN = "robustness/auroc_unseen_site"
 WHOLE = ("AUROC (95 %)", "at unseen hospitals", "worst hospital", "seconds")
 """Columns of the table whose texts are never wrapped."""
+LEFT = "bytes out per hospital"
+GAP = 2
+"""Blanks between columns."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -100,36 +103,55 @@ def progress(out: Console) -> Iterator[Shown]:
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
-def _table(found: Sequence[Line]) -> Table:
-    """One line each; on 120 columns texts wrap between words and figures stay whole."""
-    settings = [*_settings([line.spec for line in found], budget=False), *_budgets([line.spec for line in found])]
-    unseen = any(line.spec.unseen for line in found)
+class _Fitted:
+    """The table in the width that there is: on 120 columns texts wrap between words and figures stay whole.
+
+    Left to itself, rich narrows the widest columns first, through words and figures.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, Callable[[Line], str]]], found: Sequence[Line]) -> None:
+        self._names = [name for name, _ in columns]
+        self._rows = [[text(line) for _, text in columns] for line in found]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        natural = [max(map(len, column)) for column in zip(self._names, *self._rows, strict=True)]
+        wide_enough = sum(natural) + GAP * (len(natural) - 1) <= options.max_width
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        for i, name in enumerate(self._names):
+            cells = [row[i] for row in self._rows]
+            width = (
+                None if wide_enough or name == LEFT else max(len(p) for cell in cells for p in _unbroken(name, cell))
+            )
+            table.add_column(name, justify="right" if name == "seconds" else "left", width=width)
+        for row in self._rows:
+            table.add_row(*row)
+        yield table
+
+
+def _table(found: Sequence[Line]) -> _Fitted:
+    specs = [line.spec for line in found]
+    unseen = any(spec.unseen for spec in specs)
     columns: list[tuple[str, Callable[[Line], str]]] = [
         ("arm, model", lambda line: f"{line.arm} {line.model}"),
-        *settings,
+        *_settings(specs, budget=False),
+        *_budgets(specs),
         ("AUROC (95 %)", lambda line: _figure(line.mean(AUROC), line.interval(AUROC))),
         *([("at unseen hospitals", _at_unseen)] if unseen else []),
         ("worst hospital", _worst),
         ("seconds", lambda line: f"{line.seconds():.1f}"),
         ("guarantee", Line.guarantee),
-        ("bytes out per hospital", _left),
+        (LEFT, _left),
     ]
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for name, text in columns:
-        widest = max(len(part) for line in found for part in _unbroken(name, text(line)))
-        table.add_column(name, justify="right" if name == "seconds" else "left", min_width=widest)
-    for line in found:
-        table.add_row(*(text(line) for _, text in columns))
-    return table
+    return _Fitted(columns, found)
 
 
 def _unbroken(column: str, text: str) -> list[str]:
     """Pieces of a cell between which it may be wrapped."""
     if column in WHOLE:
-        return [text]
+        return [text, column]
     if column == "guarantee":  # the headline is both figures of epsilon
         return [text.partition(" if ")[0].rpartition(" ")[0] if ";" in text else text]
-    return text.split()
+    return [*text.split(), column]
 
 
 def _block(line: Line, settings: Sequence[str]) -> Panel:

@@ -47,6 +47,9 @@ from pettoolkit.synthesis.protocol import DpBudget, GuaranteeEvent
 from pettoolkit.synthesis.rows import Floats, Ints, allocate, assemble, class_values, classes
 from pettoolkit.synthesis.tree import Tree, grow, independent
 
+SMOOTHING = 100.0
+"""Without DP; 30 to 1000 differ by less than .005 AUROC on the PhysioNet data."""
+
 CLASS_SHARE = 0.02
 """Share of rho for the class counts; the columns share the rest equally."""
 
@@ -88,13 +91,14 @@ class Marginals:
     bins
         Equal-width bins of a number column without DP (with DP: :data:`DP_BINS`).
     smoothing
-        Pseudo-patients of the class's own marginal added to each row of a pair table (without DP): the
-        fidelity dial. 0 copies pair tables exactly; infinity leaves plain marginals.
+        Pseudo-patients of the hospital as a whole, fitted to the class's marginals, added to each row of a
+        class's pair table (without DP): the fidelity dial. 0 copies pair tables exactly; infinity leaves plain
+        marginals.
     pairs
         Whether columns hang together by a tree of pair tables without DP.
     """
 
-    def __init__(self, bins: int = 16, smoothing: float = 30.0, pairs: bool = True) -> None:
+    def __init__(self, bins: int = 16, smoothing: float = SMOOTHING, pairs: bool = True) -> None:
         if not 2 <= bins <= 256:
             raise BadInput(f"generator marginals: bins must be between 2 and 256 (got {bins})")
         if not smoothing >= 0:

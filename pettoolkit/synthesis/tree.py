@@ -3,6 +3,11 @@
 The tree is the maximum spanning tree of the mutual information given the outcome (Chow and Liu 1968;
 Friedman, Geiger and Goldszmidt 1997 for the class-conditional form). It reads exact counts and so
 has no guarantee.
+
+A rare class has too few patients for pair tables of its own. Its tables lean on those of all patients, fitted
+to its marginals: were they smoothed towards independence instead, the rare class would come out less
+correlated than the frequent one, and a flexible model would learn just that (on the PhysioNet data it cost the MLP .03
+AUROC).
 """
 
 from __future__ import annotations
@@ -14,6 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.synthesis.rows import Floats, Ints
+
+LOOSER = 0.02
+"""Pseudo-patients of the table of all patients per pseudo-patient of a class's: it needs far fewer."""
+
+SWEEPS = 10
+"""Of :func:`fit_margins`; margins then fit to about a percent, and the class's own counts do the rest."""
+
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -55,12 +68,14 @@ def grow(codes: Ints, label: Ints, sizes: Sequence[int], smoothing: float) -> di
     label
         Outcome class of each row, shape (n,).
     smoothing
-        Pseudo-patients of the class's own marginal added to each row of a pair table.
+        Pseudo-patients added to each row of a class's pair table, who have the dependence of all
+        patients; and :data:`LOOSER` times as many, who have none, to each row of the table of all patients.
     """
     starts = np.r_[0, np.cumsum(sizes)]
     tables = {int(y): _pair_counts(codes[label == y], starts) for y in np.unique(label)}
     parents = spanning_tree(sum((_information(t, starts) for t in tables.values()), np.zeros((len(sizes), len(sizes)))))
-    return {y: _tables(table, parents, starts, smoothing) for y, table in tables.items()}
+    everybody = sum(tables.values(), np.zeros((starts[-1], starts[-1])))
+    return {y: _tables(table, everybody, parents, starts, smoothing) for y, table in tables.items()}
 
 
 def spanning_tree(weights: Floats) -> list[tuple[int, int | None]]:
@@ -96,19 +111,45 @@ def _information(counts: Floats, starts: Ints) -> Floats:
     return np.add.reduceat(np.add.reduceat(term, starts[:-1], axis=0), starts[:-1], axis=1)
 
 
-def _tables(counts: Floats, parents: list[tuple[int, int | None]], starts: Ints, smoothing: float) -> Tree:
+def _tables(
+    counts: Floats, everybody: Floats, parents: list[tuple[int, int | None]], starts: Ints, smoothing: float
+) -> Tree:
     nodes: list[Node] = []
     for column, parent in parents:
         own = slice(int(starts[column]), int(starts[column + 1]))
-        marginal = np.diag(counts)[own]
-        marginal = marginal / marginal.sum()
+        marginal = _shares(np.diag(counts)[own])
         if parent is None or np.isinf(smoothing):
             nodes.append(Node(column, None, _cumulative(marginal[None, :])))
             continue
-        table = counts[int(starts[parent]) : int(starts[parent + 1]), own] + smoothing * marginal
+        above = slice(int(starts[parent]), int(starts[parent + 1]))
+        loose = everybody[above, own] + LOOSER * smoothing * _shares(np.diag(everybody)[own])
+        fitted = fit_margins(loose, _shares(np.diag(counts)[above]), marginal)
+        sums = fitted.sum(axis=1, keepdims=True)
+        given = np.where(sums > 0, fitted / np.maximum(sums, TINY), marginal)
+        table = counts[above, own] + smoothing * given
         table[table.sum(axis=1) <= 0] = marginal
         nodes.append(Node(column, parent, _cumulative(table)))
     return Tree(tuple(nodes))
+
+
+def fit_margins(table: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Scale rows and columns in turn until the margins fit (Deming and Stephan 1940): odds ratios stay.
+
+    Parameters
+    ----------
+    table
+        Counts, shape (r, c).
+    rows, columns
+        Shares that the margins shall have, shapes (r,) and (c,); what has no count stays 0.
+    """
+    for _ in range(SWEEPS):
+        table = table * (rows / np.maximum(table.sum(axis=1), TINY))[:, None]
+        table = table * (columns / np.maximum(table.sum(axis=0), TINY))
+    return table
+
+
+def _shares(counts: Floats) -> Floats:
+    return np.asarray(counts / counts.sum())
 
 
 def _cumulative(table: Floats) -> Floats:

@@ -27,7 +27,9 @@ KINDS_OUT = {
     "encrypted_aggregation": {"ciphertext", "metrics", "model"},
     "encrypted_statistics": {"ciphertext", "metrics", "model"},
     "encrypted_records": {"ciphertext", "model"},
+    "anonymised": {"anonymised_records", "metrics"},
     "synthetic": {"metrics", "synthetic_records"},
+    "augmented": {"metrics", "synthetic_records"},
 }
 
 

@@ -67,7 +67,7 @@ def test_statistics_resolve_their_options_by_method_and_budget() -> None:
     dp, arm = DpSpec(epsilon=1.0, noise="shared"), "encrypted_statistics"
 
     assert keys(arm).options(LOGISTIC, None)["rounds"] == 6
-    assert keys(arm).options(LOGISTIC, dp) | {"rounds": 2, "clip": 2.0} == keys(arm).options(LOGISTIC, dp)
+    assert keys(arm).options(LOGISTIC, dp) | {"rounds": 2, "clip": 3.5} == keys(arm).options(LOGISTIC, dp)
     assert keys(arm, method="one_shot").options(LOGISTIC, dp)["rounds"] == 1
     assert "one_shot takes one" in str(
         keys(arm, method="one_shot", rounds=3).refuse(cell(keys(arm, method="one_shot", rounds=3)))

@@ -185,11 +185,22 @@ def test_the_noise_of_all_hospitals_together_is_that_of_the_mechanism() -> None:
         for site in small.hospitals(spec).values():
             x, y = design(site, seeded)
             noisy = noise.answer(site, seeded, 1, (x, y), np.zeros(x.shape[1]))
-            total += noisy.moment - linear_sums(noise.clipped(x, 1.0), y).moment
+            total += noisy.moment - linear_sums(noise.clipped(x, 1.0) * noise.scale_of(spec), y).moment
         residuals.append(total)
 
     assert np.std(residuals) == pytest.approx(plan.sigma * noise.sensitivity("one_shot", 1.0), rel=0.2)
     assert noise.sd_of_sum(spec) == pytest.approx(plan.sigma * plan.sensitivity)
+
+
+@pytest.mark.parametrize("options", [{"rounds": 5, "clip": 3.5}, {**ONE_SHOT, "clip": 3.5}])
+def test_with_a_huge_budget_probabilities_are_those_without_noise(options: dict[str, object]) -> None:
+    """Clipping at more than any row's norm and scaling by a public number change nothing."""
+    loose = replace(DP, epsilon=1e7)
+    x, _ = pooled(small.spec(ARM))
+
+    noisy, plain = fitted(run(small.spec(ARM, dp=loose, **options))), fitted(run(small.spec(ARM, **options)))
+
+    np.testing.assert_allclose(1 / (1 + np.exp(-x @ noisy)), 1 / (1 + np.exp(-x @ plain)), atol=0.02)
 
 
 def test_a_round_that_is_asked_again_with_other_weights_is_refused() -> None:
@@ -215,7 +226,7 @@ def test_a_patient_with_several_rows_is_refused_with_dp() -> None:
 def test_the_noisy_matrix_is_floored() -> None:
     gram = np.array([[1.0, 2.0], [2.0, 1.0]])
 
-    floored = noise.repaired(NormalSums(gram, np.zeros(2), 3.0)).gram
+    floored = noise.floored(NormalSums(gram, np.zeros(2), 3.0)).gram
 
     np.testing.assert_allclose(np.linalg.eigvalsh(floored), [0, 3], atol=1e-12)
     np.testing.assert_allclose(floored, floored.T)

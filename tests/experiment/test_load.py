@@ -64,12 +64,12 @@ exclude:
 seeds: [one]
 """)
     assert found(path) == [
-        "2: model: must be one of logistic, mlp (got mpl; did you mean mlp?)",
+        "2: model: must be one of logistic, mlp, gradient_boosting (got mpl; did you mean mlp?)",
         "3: feature: unknown key (did you mean features?)",
         "5: arms.0.rounds: must be at least 1 (got 0)",
         "5: arms.0.strategy: must be one of fedavg, fedsgd, fedprox, fedadam (got fedagv; did you mean fedavg?)",
         "6: arms.1.arm: must be one of local, pooled, federated, encrypted_aggregation, "
-        "encrypted_statistics, encrypted_records, synthetic "
+        "encrypted_statistics, encrypted_records, anonymised, synthetic, augmented "
         "(got sinthetic; did you mean synthetic?)",
         "7: arms.2.generator: must be one of gaussian_copula, marginals "
         "(got gausian_copula; did you mean gaussian_copula?)",
@@ -88,6 +88,8 @@ WRONG = [
     ("arms: [{strategy: fedavg}]", "3: arms.0.arm: is missing (it says what kind of entry this is)"),
     ("arms: [{arm: local, epochs: true}]", "3: arms.0.epochs: must be a whole number (got true)"),
     ('arms: [{arm: local, epochs: "3"}]', "3: arms.0.epochs: must be a whole number (got 3)"),
+    ("arms: [{arm: anonymised, k: -3}]", "3: arms.0.k: must be at least 2 (got -3)"),
+    ("arms: [{arm: anonymised, k: 2.5}]", "3: arms.0.k: must be a whole number (got 2.5)"),
     ("seeds: []", "3: seeds: must have at least 1 entry (got 0)"),
     ("seeds: [1, 1]", "3: seeds: has a seed twice"),
     ("dp: {epsilon: .inf}", "3: dp.epsilon: must be a finite number (got inf)"),
@@ -98,10 +100,6 @@ WRONG = [
     ),
     ("attacks: quick", "3: attacks: quick is not available yet: it comes with the measured-risk release"),
     ("engine: flower", "3: engine: flower is not available yet: it comes with the deployment release"),
-    (
-        "model: gradient_boosting",
-        "3: model: gradient_boosting is not available yet: it comes with the synthetic-data release",
-    ),
     ("model: {name: logistic, hidden: 3}", "3: model.hidden: belongs to model mlp (logistic has no hidden layer)"),
     ("sites: {partition: unit}", "3: sites.partition: unit belongs to source: physionet2019 (got source: simulated)"),
     ("sites: {source: tables}", "3: sites.path: is missing (source: tables needs it)"),

@@ -23,7 +23,6 @@ from pettoolkit.hospital.store import once
 from pettoolkit.models.training import to_arrays, to_params, validation_losses
 from pettoolkit.records import RunSpec
 
-
 FLOODING_SD = "flooding_sd"
 
 

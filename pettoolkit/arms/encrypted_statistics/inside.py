@@ -74,10 +74,7 @@ def _step(site: Site, request: Request) -> bytes:
     if round(sums.rows) != patients:
         raise Refused(f"hospital {site.name}: the sum holds {sums.rows:.1f} patients, {patients} were counted")
     before = _weights(site, spec, number - 1)
-    if spec.dp is None:
-        return vault.dump(fit.step(spec, sums, before))
-    extra = noise.ridge_against_noise(spec, len(before))
-    return vault.dump(fit.step(spec, noise.repaired(sums), before, extra))
+    return vault.dump((fit if spec.dp is None else noise).step(spec, sums, before))
 
 
 def _flooded(site: Site, spec: RunSpec) -> bytes:

@@ -1,5 +1,6 @@
 """Differential privacy for encrypted sums: rows clipped to a public norm, noise shared out over the hospitals.
 
+Rows are clipped to the norm ``clip`` and scaled by a public number to at most R.
 A patient of row x with |x| <= R (the leading 1 included) and outcome y changes ``X'WX`` by ``p (1 - p) x x'``, at most
 R^2/4 in Frobenius norm, hence no more in the upper triangle that travels, and ``X'(y - p)`` by at most R: together at
 most ``sqrt(R^4/16 + R^2)``. ``X'X`` changes by at most R^2 and ``X'y`` by R: together ``sqrt(R^4 + R^2)``. The number
@@ -31,7 +32,11 @@ from pettoolkit.records import RunSpec
 
 Floats = npt.NDArray[np.float64]
 
-RIDGE = {"newton": 0.5, "one_shot": 2.0}
+UNIT = {"newton": None, "one_shot": 1.0}
+"""Norm R to which rows are scaled after clipping (None: left as they are). At R = 1 the noise on X'y is no larger than
+that on X'X, which one_shot needs; scaling by a public number changes no fit."""
+
+RIDGE = {"newton": 1.0, "one_shot": 2.0}
 """Ridge added under noise, in spectral norms of a noise matrix over two; chosen on simulated hospitals."""
 
 
@@ -43,9 +48,15 @@ def sensitivity(method: str, norm: float) -> float:
 def mechanism_of(spec: RunSpec) -> Mechanism:
     """The noise that spends the run's budget over all rounds."""
     dp = budget_of(spec)
-    change = sensitivity(str(spec.options["method"]), float(spec.options["clip"]))
+    change = sensitivity(str(spec.options["method"]), float(spec.options["clip"]) * scale_of(spec))
     honest = dp.honest_sites or len(spec.sites)
     return _calibrated(dp.epsilon, dp.delta, int(spec.options["rounds"]), change, honest)
+
+
+def scale_of(spec: RunSpec) -> float:
+    """Public number by which clipped rows are multiplied."""
+    unit = UNIT[str(spec.options["method"])]
+    return 1.0 if unit is None else unit / float(spec.options["clip"])
 
 
 def sd_of_sum(spec: RunSpec) -> float:
@@ -79,13 +90,14 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
             f"hospital {site.name}: a patient has several rows, and encrypted sums clip rows, not patients; "
             "use one row per patient, or arm: encrypted_aggregation"
         )
-    x, y = clipped(rows[0], float(spec.options["clip"])), rows[1]
+    scale = scale_of(spec)
+    x, y = clipped(rows[0], float(spec.options["clip"])) * scale, rows[1]
     noise = noise_of(site, spec.seed, dp.noise)
     d = x.shape[1]
     size = d * (d + 1) // 2
 
     def make(attempt: int) -> bytes:
-        exact = fit.sums(spec, x, y, weights)
+        exact = fit.sums(spec, x, y, weights / scale)
         values = np.concatenate([upper_triangle(exact.gram), exact.moment])
         values += _sd_here(plan) * noise.normals(Draw("statistics", number, attempt), len(values))
         return bytes(values.tobytes())
@@ -98,7 +110,16 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
     return NormalSums(symmetric(noisy[:size].copy(), d), noisy[size:].copy(), float(len(y)))
 
 
-def repaired(total: NormalSums) -> NormalSums:
+def step(spec: RunSpec, total: NormalSums, weights: Floats) -> dict[str, Floats]:
+    """Fit of a round from noisy sums, for rows as they were before scaling; see :func:`fit.step`."""
+    scale = scale_of(spec)
+    clean = floored(total)
+    unscaled = NormalSums(clean.gram / scale**2, clean.moment / scale, clean.rows)
+    fitted = fit.step(spec, unscaled, weights, ridge_against_noise(spec, len(weights)) / scale**2)
+    return fitted | {"gains": fitted["gains"] / scale**2}
+
+
+def floored(total: NormalSums) -> NormalSums:
     """The noisy sum, its matrix (symmetric already) floored: a sum of squares has no eigenvalue below zero."""
     values, vectors = np.linalg.eigh(total.gram)
     return NormalSums((vectors * np.maximum(values, 0.0)) @ vectors.T, total.moment, total.rows)

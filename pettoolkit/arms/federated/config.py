@@ -47,7 +47,7 @@ class RoundKeys(ArmKeys):
         strategy = options["strategy"] = self.chosen(dp)
         if dp is None:
             options["rounds"] = self.rounds or ROUNDS[strategy]
-            options["learning_rate"] = self.learning_rate or LEARNING_RATES[strategy][model.name]
+            options["learning_rate"] = self.learning_rate or LEARNING_RATES[strategy].get(model.name)
         return options
 
     def refuse(self, cell: RunSpec) -> str | None:

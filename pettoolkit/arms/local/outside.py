@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 from pettoolkit.arms import private
-from pettoolkit.arms.common import contract_of, start
-from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.exchange import ask, checked_models
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
+from pettoolkit.records import Cost, NotMeasured, Outcome, PrivacyStatement, RunSpec
 
 PRIVACY = PrivacyStatement(
     guarantee=NotMeasured("no differential privacy"),
@@ -21,14 +20,14 @@ PRIVACY = PrivacyStatement(
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Each hospital trains alone; the models travel to the judge, which is not part of the technology."""
     began = time.perf_counter()
-    net, _ = start(spec, contract_of(spec))
     extra = {} if spec.dp is None else {"patients": private.ask_patients(grid, spec)}
-    replies = ask(grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra=extra, expect=net.shapes())
+    replies = ask(grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra=extra)
+    models = checked_models(spec, replies)
     privacy = PRIVACY
     if spec.dp is not None:
         privacy = private.stated(PRIVACY, spec, private.ask_ledgers(grid, spec, "evaluation"))
     return Outcome(
-        models=Models({site: Weights.of(reply.arrays) for site, reply in replies.items()}),
+        models=models,
         privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pettoolkit.arms.keys import CentralTraining
 
-LEARNING_RATES = {"logistic": 3e-3, "mlp": 3e-3}
-"""Adam's learning rate by model."""
+LEARNING_RATES = {"logistic": 3e-3, "mlp": 3e-3, "gradient_boosting": 0.05}
+"""Learning rate by model."""
 
 
 class PooledKeys(CentralTraining):

@@ -9,11 +9,11 @@ import pandas as pd
 
 from pettoolkit.arms import private
 from pettoolkit.arms.central import encoded
-from pettoolkit.arms.common import contract_of, start, train_here
+from pettoolkit.arms.common import contract_of, predictor_of, start, train_here
 from pettoolkit.arms.exchange import ask
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.models.training import Rows, to_arrays, validation_losses
+from pettoolkit.models.training import Rows, to_arrays
 from pettoolkit.privacy.statement import COORDINATOR
 from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
 
@@ -35,17 +35,19 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Collect the records, train in one place; under DP the noise is the coordinator's."""
     began = time.perf_counter()
     contract = contract_of(spec)
-    net, initial = start(spec, contract)
     rows = _records(grid, spec, contract, "train", "training")
     if spec.dp is not None:
+        net, initial = start(spec, contract)
         params, ledger = private.train_at_coordinator(spec, net, initial, rows)
+        model = to_arrays(params)
         privacy = private.stated(PRIVATE, spec, {COORDINATOR: ledger.summary()})
     else:
         held_out = _records(grid, spec, contract, "validation", "validation")
-        params, _ = train_here(spec, contract, rows, lambda s: validation_losses(net, s, held_out))
+        predictor = predictor_of(spec, contract)
+        model, _ = train_here(spec, contract, rows, lambda made: predictor.losses(made, held_out))
         privacy = PRIVACY
     return Outcome(
-        models=Models({Models.SHARED: Weights.of(to_arrays(params))}),
+        models=Models({Models.SHARED: Weights.of(model)}),
         privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),

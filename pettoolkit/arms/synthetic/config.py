@@ -10,8 +10,8 @@ from pydantic import Field
 from pettoolkit.arms.keys import CentralTraining, Count
 from pettoolkit.records import RunSpec
 
-LEARNING_RATES = {"logistic": 3e-3, "mlp": 3e-3}
-"""Adam's learning rate by model, on the pooled synthetic rows."""
+LEARNING_RATES = {"logistic": 3e-3, "mlp": 3e-3, "gradient_boosting": 0.05}
+"""Learning rate by model, on the pooled synthetic rows."""
 
 DP_GENERATORS = ("marginals",)
 """Generators that can give a guarantee themselves."""

@@ -44,16 +44,17 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     rows = encoded(pd.concat([reply.table for reply in replies.values()]), contract)
     privacy = PRIVACY
     if spec.dp is None:
-        params, _ = train_here(spec, contract, rows, lambda snapshots: ask_validation(grid, spec, snapshots))
+        model, _ = train_here(spec, contract, rows, lambda made: ask_validation(grid, spec, made))
     elif spec.dp.target == "downstream":
         net, initial = start(spec, contract)
         params, _ = private.train_at_coordinator(spec, net, initial, rows)
+        model = to_arrays(params)
         privacy = replace(PRIVACY, guarantee=DOWNSTREAM)
     else:
-        params = train_fixed(spec, contract, rows)
+        model = train_fixed(spec, contract, rows)
         privacy = private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec))
     return Outcome(
-        models=Models({Models.SHARED: Weights.of(to_arrays(params))}),
+        models=Models({Models.SHARED: Weights.of(model)}),
         privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),

@@ -1,0 +1,78 @@
+"""Screenshots of the MLflow page into look/, to see what a person sees: ``make look`` (needs Chromium)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pettoolkit import cli
+from pettoolkit.errors import PetError
+from pettoolkit.tracking import ui
+
+ROOT = Path(__file__).parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+EXPERIMENT = "quickstart"
+SIZE = (1800, 1100)
+"""Width and height of the window, pixels."""
+PATIENCE_MS = 25_000
+"""Time that the page's own clock is let run, so that its requests are answered; not real time."""
+LIMIT_SECONDS = 180
+
+
+def main() -> int:
+    """Run what is not finished of the quickstart, serve it, and take the pictures."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        print(f"look: skipped, there is no Chromium here (looked for {', '.join(BROWSERS)})")
+        return 0
+    mlruns, target = ROOT / "mlruns", ROOT / "look"
+    target.mkdir(exist_ok=True)
+    code = cli.main(["run", str(ROOT / "experiments" / f"{EXPERIMENT}.yaml"), "--set", f"tracking.dir={mlruns}"])
+    if code != cli.DONE:
+        return code
+    try:
+        page = ui.links(mlruns, EXPERIMENT)[EXPERIMENT]
+        with ui.running(mlruns) as server:
+            for name, address in _pages(server.url + page).items():
+                _shoot(browser, address, target / f"{name}.png")
+    except PetError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _pages(table: str) -> dict[str, str]:
+    """Name of a picture to the address of its page."""
+    return {
+        "table": table,
+        "charts": table.replace("compareRunsMode=TABLE", "compareRunsMode=CHART"),
+        "all_runs": table.partition("?")[0] + "?workflowType=machine_learning",
+    }
+
+
+def _shoot(browser: str, address: str, picture: Path) -> None:
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                browser,
+                *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
+                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+                f"--user-data-dir={profile}",
+                f"--window-size={SIZE[0]},{SIZE[1]}",
+                f"--virtual-time-budget={PATIENCE_MS}",
+                f"--screenshot={picture}",
+                address,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=LIMIT_SECONDS,
+        )
+    print(f"wrote {picture.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`anonymised`: each hospital generalises its records until they are k-anonymous and hands them over."""

@@ -1,0 +1,1 @@
+"""`augmented`: each hospital trains on its own records and on the others' synthetic rows."""
