@@ -155,6 +155,11 @@ class Traffic:
     messages: int
     bytes: int
 
+    @property
+    def protocol(self) -> bool:
+        """Whether it belongs to the technology: neither instrumentation nor the roll call (names and counts)."""
+        return self.purpose not in INSTRUMENTATION and not (self.purpose == "setup" and self.kind in SETUP_KINDS)
+
 
 @dataclass(frozen=True)
 class Exposure:
@@ -165,10 +170,10 @@ class Exposure:
     schema_version: int = SCHEMA_VERSION
 
     def bytes_per_site(self, direction: str, *, protocol_only: bool = True) -> dict[str, int]:
-        """Bytes per site in one direction; evaluation and audit are instrumentation, not protocol."""
+        """Bytes per site in one direction: of the technology's own protocol (:attr:`Traffic.protocol`), or of all."""
         totals: dict[str, int] = {}
         for row in self.traffic:
-            if row.direction == direction and not (protocol_only and row.purpose in INSTRUMENTATION):
+            if row.direction == direction and (row.protocol or not protocol_only):
                 totals[row.site] = totals.get(row.site, 0) + row.bytes
         return totals
 
@@ -177,12 +182,14 @@ class Exposure:
 
         Set-up aside: there a hospital says its name and, for some arms, its count of patients.
         """
-        aside = INSTRUMENTATION | {"setup"}
-        return tuple(sorted({r.kind for r in self.traffic if r.direction == "out" and r.purpose not in aside}))
+        return tuple(sorted({r.kind for r in self.traffic if r.direction == "out" and r.protocol}))
 
 
 INSTRUMENTATION = frozenset({"evaluation", "audit"})
 """Purposes that belong to the benchmark and not to a technology's protocol."""
+
+SETUP_KINDS = frozenset({"metrics", "request"})
+"""What is said in set-up: a hospital's name and its public count of patients."""
 
 
 @dataclass(frozen=True)
@@ -342,9 +349,11 @@ def _decode(kind: Any, data: Json) -> Any:
             return NotMeasured(data["not_measured"])
         if data.get("schema_version", 0) > SCHEMA_VERSION:
             raise ValueError(
-                f"{kind.__name__}: schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}, the newest known"
+                f"{kind.__name__}: schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}, the last known"
             )
         hints = typing.get_type_hints(kind)
+        if unknown := sorted(set(data) - set(hints)):
+            raise ValueError(f"{kind.__name__}: unknown fields {', '.join(unknown)}")
         return kind(**{key: _decode(hints[key], item) for key, item in data.items()})
     if kind is float and data is not None:
         return float(data)

@@ -50,7 +50,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "encrypted_records": {"rows": 300, "iterations": 3, "learning_rate": 1.5, "allow_two": False},
     "anonymised": CENTRAL | {"k": 3, "scope": "quasi_identifiers"},
     "synthetic": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
-    "augmented": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None},
+    "augmented": CENTRAL | {"generator": "marginals", "scope": "per_hospital", "rows": None, "own_weight": 3},
 }
 
 

@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from pettoolkit.arms import registry
-from pettoolkit.arms.exchange import read_request, write_reply
+from pettoolkit.arms.exchange import read_request, spec_of, write_reply
 from pettoolkit.errors import Refused
 from pettoolkit.evaluation import inside as evaluation
 from pettoolkit.federation import wire
@@ -42,7 +42,7 @@ def respond(site: Site, message: Message) -> Message:
     if asked.action == wire.HELLO:
         envelope = Envelope("metrics", "setup", Figures({}))
     else:
-        site.policy.admit(site.name, asked.arm)
+        site.policy.admit(site.name, asked.arm, spec_of(asked.spec))
         envelope = site.policy.release(site.name, _work(site, message, asked.arm, asked.purpose))
     return Message(write_reply(site.name, asked.round, envelope), reply_to=message)
 

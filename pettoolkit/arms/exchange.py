@@ -150,7 +150,7 @@ def read_request(content: RecordDict) -> Request:
     return Request(
         action=asked.action,
         purpose=asked.purpose,
-        spec=_spec_of(asked.spec),
+        spec=spec_of(asked.spec),
         round=asked.round,
         arrays={} if ciphertexts or records else wire.arrays_of(content),
         blobs=tuple(wire.blobs_of(content)) if ciphertexts else (),
@@ -160,7 +160,7 @@ def read_request(content: RecordDict) -> Request:
 
 
 @functools.lru_cache(maxsize=256)
-def _spec_of(text: str) -> RunSpec:
+def spec_of(text: str) -> RunSpec:
     """The spec of a run: the same text in all of its messages."""
     return from_json(RunSpec, json.loads(text))
 

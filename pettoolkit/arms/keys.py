@@ -68,7 +68,6 @@ class ArmKeys(BaseModel):
             return f"dp.noise {cell.dp.noise} is not possible with arm {self.name}; write noise: {' or '.join(allowed)}"
         return None
 
-
     def refuse_model(self, cell: RunSpec) -> str | None:
         """Why this technology can't train the cell's model, or None if it can."""
         if cell.model.name in self.models:
@@ -80,16 +79,12 @@ class ArmKeys(BaseModel):
         )
 
 
-EPOCHS = {"logistic": 40, "mlp": 40, "gradient_boosting": 200}
-"""Most passes over the rows by model, if not written."""
-
-
 class CentralTraining(ArmKeys):
     """Keys of training in one place; the epoch that validation patients like best is kept (under DP the last)."""
 
     epochs: Count | None = Field(
         default=None,
-        description="Most passes over the rows; 40, or 200 trees with gradient_boosting, if not written.",
+        description="Most passes over the rows; if not written 40 (more for few rows), or 200 trees.",
     )
     batch_size: Count = Field(default=256, description="Rows per step; gradient_boosting takes all rows.")
     learning_rate: Positive | None = Field(default=None, description="Of Adam; depends on the model if not written.")
@@ -101,7 +96,6 @@ class CentralTraining(ArmKeys):
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`; under DP an unwritten learning rate is left to the rule for DP training."""
         options = super().options(model, dp)
-        options["epochs"] = self.epochs or EPOCHS[model.name]
         if self.learning_rate is None and dp is None:
             options["learning_rate"] = self.learning_rates[model.name]
         return options

@@ -171,7 +171,9 @@ class EvaluationKeys(Keys):
 class FaultKeys(Keys):
     """What happens when a hospital dies, hangs or answers something unusable."""
 
-    on_failure: Literal["fail", "drop"] = Field(default="fail", description="Fail the cell, or go on without it.")
+    on_failure: Annotated[Literal["fail", "drop"], _later("deployment", "drop")] = Field(
+        default="fail", description="Fail the cell (going on without the hospital comes later)."
+    )
     min_sites: Count | None = Field(
         default=None, description="drop: fewest hospitals to go on with; null: all but one."
     )

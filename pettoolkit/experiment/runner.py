@@ -7,6 +7,7 @@ disk) loses the cell in flight and nothing else: the same command goes on.
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -201,6 +202,12 @@ def _run_cells(
     return reports
 
 
+def _where(error: Exception) -> str:
+    """Type and place of an unexpected error, without its text."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__} at {Path(last.filename).name}:{last.lineno} (a defect: please report it)"
+
+
 def _opened(
     prepared: Prepared, todo: Sequence[RunSpec], asked: str | None, workers: int | None, say: Progress, stack: ExitStack
 ) -> Grid:
@@ -229,6 +236,8 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
         raise
     except PetError as error:
         return CellReport(spec, "failed", reason=str(error))
+    except Exception as error:  # one cell must not take the others with it; its text may quote a record
+        return CellReport(spec, "failed", reason=_where(error))
     run_id = store.log_cell(
         prepared.config.name,
         done.result,

@@ -95,6 +95,8 @@ class Envelope:
             raise ValueError(f"envelope: unknown kind {self.kind!r} (one of {', '.join(KINDS)})")
         if self.purpose not in PURPOSES:
             raise ValueError(f"envelope: unknown purpose {self.purpose!r} (one of {', '.join(PURPOSES)})")
+        if self.purpose == "setup" and self.kind != "metrics":
+            raise ValueError(f"envelope: set-up answers with metrics, never with {self.kind}")
         if not isinstance(self.payload, PAYLOAD_OF[self.kind]):
             raise ValueError(
                 f"envelope: kind {self.kind} takes a {PAYLOAD_OF[self.kind].__name__}, not a {type(self.payload).__name__}"

@@ -11,7 +11,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pettoolkit.errors import Refused
-from pettoolkit.hospital.envelope import KINDS, Arrays, Ciphertexts, Envelope, Table
+from pettoolkit.hospital.envelope import KINDS, Envelope, Table
+from pettoolkit.records import RunSpec
+
+FEWEST_IN_A_SUM = 3
+"""With two hospitals the decrypted sum minus one's own part is the other's."""
 
 
 class Policy(BaseModel):
@@ -19,7 +23,10 @@ class Policy(BaseModel):
 
     ``evaluation_rows`` grants the benchmark's instrumentation (predictions of single test patients);
     without it only aggregated metrics answer. ``columns`` of None means all columns of the contract.
-    ``lifetime_epsilon`` of None means no cap.
+    ``lifetime_epsilon`` of None means no cap; with a cap, nothing is answered without differential privacy.
+    ``two_in_a_sum`` takes part in encrypted sums of two hospitals, each of which can read the other's part.
+    ``sub_samples`` lets the coordinator choose how many patients train, and ``seeds`` are the splits that it
+    may ask for (None: any): nested choices would let it subtract one patient from the next.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,15 +36,26 @@ class Policy(BaseModel):
     columns: tuple[str, ...] | None = None
     evaluation_rows: bool = False
     lifetime_epsilon: float | None = Field(default=None, gt=0)
+    two_in_a_sum: bool = False
+    sub_samples: bool = False
+    seeds: tuple[int, ...] | None = (0,)
     minimum_cohort: int = Field(default=10, ge=1)
 
     @classmethod
     def simulated(cls) -> Policy:
         """A simulated hospital: everything is allowed, since nobody real is in it."""
-        return cls(kinds=KINDS, arms=("*",), evaluation_rows=True, minimum_cohort=1)
+        return cls(
+            kinds=KINDS,
+            arms=("*",),
+            evaluation_rows=True,
+            minimum_cohort=1,
+            two_in_a_sum=True,
+            sub_samples=True,
+            seeds=None,
+        )
 
-    def admit(self, site: str, arm: str) -> None:
-        """Refuse a request of an arm that the owner did not list.
+    def admit(self, site: str, arm: str, spec: RunSpec) -> None:
+        """Refuse a run that the owner did not grant.
 
         Raises
         ------
@@ -46,6 +64,21 @@ class Policy(BaseModel):
         """
         if "*" not in self.arms and arm not in self.arms:
             raise Refused(f"hospital {site}: arm {arm} is not in its policy (arms: {_listed(self.arms)})")
+        if site not in (*spec.sites, *spec.unseen):
+            raise Refused(f"hospital {site}: it takes no part in this run")
+        if spec.patients_per_site is not None and not self.sub_samples:
+            raise Refused(
+                f"hospital {site}: its policy does not let others choose how many patients train (sub_samples)"
+            )
+        if self.seeds is not None and spec.seed not in self.seeds:
+            raise Refused(f"hospital {site}: seed {spec.seed} is not in its policy (seeds: {_listed(self.seeds)})")
+        if self.lifetime_epsilon is not None and spec.dp is None:
+            raise Refused(f"hospital {site}: its lifetime privacy budget allows runs with differential privacy only")
+        fewest = 2 if self.two_in_a_sum and spec.options.get("allow_two") else FEWEST_IN_A_SUM
+        if arm.startswith("encrypted") and len(set(spec.sites)) < fewest:
+            raise Refused(
+                f"hospital {site}: a sum over {len(set(spec.sites))} hospitals hides nothing (at least {fewest})"
+            )
 
     def release(self, site: str, envelope: Envelope) -> Envelope:
         """Let an envelope out, or refuse it inside the hospital.
@@ -66,10 +99,11 @@ class Policy(BaseModel):
             extra = sorted(set(payload.rows.columns) - set(self.columns))
             if extra:
                 raise Refused(f"hospital {site}: columns not in its policy: {', '.join(extra)}")
-        if isinstance(payload, Arrays | Ciphertexts) and payload.examples < self.minimum_cohort:
+        size = len(payload.rows) if isinstance(payload, Table) else getattr(payload, "examples", self.minimum_cohort)
+        if size < self.minimum_cohort:
             raise Refused(f"hospital {site}: fewer patients than its minimum cohort of {self.minimum_cohort}")
         return envelope
 
 
-def _listed(values: tuple[str, ...]) -> str:
-    return ", ".join(values) or "none"
+def _listed(values: tuple[str, ...] | tuple[int, ...]) -> str:
+    return ", ".join(map(str, values)) or "none"

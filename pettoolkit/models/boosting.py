@@ -71,7 +71,9 @@ class Forest:
         """
         names = [f.name for f in fields(cls)]
         if sorted(arrays) != sorted(names):
-            raise ValueError(f"arrays of gradient boosting must be {', '.join(names)} (got {', '.join(sorted(arrays))})")
+            raise ValueError(
+                f"arrays of gradient boosting must be {', '.join(names)} (got {', '.join(sorted(arrays))})"
+            )
         forest = cls(**{name: arrays[name] for name in names})
         forest._check(n_features)
         return forest

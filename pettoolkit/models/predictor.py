@@ -7,6 +7,7 @@ validation patients, wherever they are, say which is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -23,9 +24,15 @@ from pettoolkit.records import ModelSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-FIXED_EPOCHS = {"linear": 40, "hidden": 15}
-"""Epochs where nobody may be asked which is best: without hidden layers until it has converged, with some until
+LEAST_STEPS = 1500
+"""Steps below which training is not cut off: 40 epochs of a small table would stop long before it has converged."""
+
+FIXED_STEPS = {"linear": 2680, "hidden": 1000}
+"""Steps where nobody may be asked which is best: without hidden layers until it has converged, with some until
 about where early stopping ends without DP (it starts to follow the noise after that)."""
+
+SNAPSHOTS = 60
+"""Most candidates that are kept of one training."""
 
 FIXED_TREES = 100
 """Trees where nobody may be asked how many are best; about where early stopping ends without DP."""
@@ -104,13 +111,16 @@ class DensePredictor:
 
     def fit(self, rows: Rows, settings: TrainingSettings, seed: int, *labels: str) -> Arrays:
         """See :class:`Predictor`."""
+        if settings.epochs is None:
+            least = math.ceil(LEAST_STEPS / self._steps_per_epoch(rows, settings))
+            settings = replace(settings, epochs=max(least, AdamSettings().epochs))
         snapshots = [to_arrays(params) for params in self._snapshots(rows, settings, seed, *labels)]
         return {name: np.stack([s[name] for s in snapshots]) for name in snapshots[0]}
 
     def fit_fixed(self, rows: Rows, settings: TrainingSettings, seed: int, *labels: str) -> Arrays:
         """See :class:`Predictor`."""
-        longest = FIXED_EPOCHS["hidden" if self.net.hidden else "linear"]
-        epochs = min(longest, settings.epochs or longest)
+        fixed = FIXED_STEPS["hidden" if self.net.hidden else "linear"]
+        epochs = math.ceil(fixed / self._steps_per_epoch(rows, settings))
         return to_arrays(self._snapshots(rows, replace(settings, epochs=epochs), seed, *labels)[-1])
 
     def losses(self, candidates: Arrays, rows: Rows) -> list[float]:
@@ -134,6 +144,10 @@ class DensePredictor:
             if shapes.get(name) != shape:
                 raise ValueError(f"array {name}: shape {shapes.get(name)}, must be {shape}")
 
+    @staticmethod
+    def _steps_per_epoch(rows: Rows, settings: TrainingSettings) -> int:
+        return max(1, math.ceil(len(rows) / (settings.batch_size or AdamSettings().batch_size)))
+
     def _snapshots(self, rows: Rows, settings: TrainingSettings, seed: int, *labels: str) -> list[Params]:
         default = AdamSettings()
         adam_settings = AdamSettings(
@@ -141,6 +155,7 @@ class DensePredictor:
             batch_size=settings.batch_size or default.batch_size,
             learning_rate=settings.learning_rate or default.learning_rate,
         )
+        adam_settings = replace(adam_settings, keep_every=math.ceil(adam_settings.epochs / SNAPSHOTS))
         initial = self.net.init(seed, settings.prevalence)
         return adam(self.net, initial, rows, adam_settings, torch_generator(seed, "order", *labels))
 

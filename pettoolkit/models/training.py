@@ -38,16 +38,25 @@ class AdamSettings:
     batch_size: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
+    keep_every: int = 1
 
 
 def adam(net: DenseNet, params: Params, rows: Rows, settings: AdamSettings, generator: torch.Generator) -> list[Params]:
-    """Train in one place and return the parameters after each epoch; see :func:`sgd` for the arguments."""
+    """Train in one place and return the parameters after every ``keep_every``-th epoch and the last.
+
+    Parameters
+    ----------
+    params
+        Starting point; not changed.
+    generator
+        Draws the order of the rows; a seed fixes the result bit for bit.
+    """
     current = {k: v.clone() for k, v in params.items()}
     first = {k: torch.zeros_like(v) for k, v in params.items()}
     second = {k: torch.zeros_like(v) for k, v in params.items()}
     snapshots: list[Params] = []
     step = 0
-    for _ in range(settings.epochs):
+    for epoch in range(1, settings.epochs + 1):
         for batch in torch.split(torch.randperm(len(rows), generator=generator), settings.batch_size):
             gradient = net.gradient_sum(current, rows.x[batch], rows.y[batch])
             step += 1
@@ -57,7 +66,8 @@ def adam(net: DenseNet, params: Params, rows: Rows, settings: AdamSettings, gene
                 second[name] = 0.999 * second[name] + 0.001 * g * g
                 unbiased = (second[name] / (1 - 0.999**step)).sqrt() + 1e-8
                 current[name] = value - settings.learning_rate * first[name] / (1 - 0.9**step) / unbiased
-        snapshots.append(dict(current))
+        if epoch % settings.keep_every == 0 or epoch == settings.epochs:
+            snapshots.append(dict(current))
     return snapshots
 
 

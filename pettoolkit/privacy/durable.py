@@ -32,7 +32,7 @@ class DurableFile:
         try:
             partial = self.path.with_name(self.path.name + ".partial")
             with partial.open("w", encoding="utf-8") as file:
-                json.dump(state, file)
+                file.write(json.dumps(state))
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)

@@ -27,8 +27,9 @@ class Reported(Protocol):
 def variant(spec: RunSpec) -> str:
     """Strategy, generator, method or k of the arm; ``-`` if it has none."""
     for key in ("strategy", "generator", "method", "k"):
-        if spec.options.get(key) is not None:
-            return str(spec.options[key])
+        value = spec.options.get(key)
+        if value is not None:
+            return f"k={value}" if key == "k" else str(value)
     return "-"
 
 

@@ -47,6 +47,9 @@ from pettoolkit.synthesis.protocol import DpBudget, GuaranteeEvent
 from pettoolkit.synthesis.rows import Floats, Ints, allocate, assemble, class_values, classes
 from pettoolkit.synthesis.tree import Tree, grow, independent
 
+BINS, FEW_BINS, FEW = 16, 8, 1000
+"""Without DP. With 500 patients 8 bins gave other hospitals' models .01 AUROC more than 16 (PhysioNet data)."""
+
 SMOOTHING = 100.0
 """Without DP; 30 to 1000 differ by less than .005 AUROC on the PhysioNet data."""
 
@@ -89,7 +92,8 @@ class Marginals:
     Parameters
     ----------
     bins
-        Equal-width bins of a number column without DP (with DP: :data:`DP_BINS`).
+        Equal-width bins of a number column without DP (with DP: :data:`DP_BINS`); None takes :data:`BINS`, or
+        :data:`FEW_BINS` where the hospital has fewer than :data:`FEW` patients.
     smoothing
         Pseudo-patients of the hospital as a whole, fitted to the class's marginals, added to each row of a
         class's pair table (without DP): the fidelity dial. 0 copies pair tables exactly; infinity leaves plain
@@ -98,8 +102,8 @@ class Marginals:
         Whether columns hang together by a tree of pair tables without DP.
     """
 
-    def __init__(self, bins: int = 16, smoothing: float = SMOOTHING, pairs: bool = True) -> None:
-        if not 2 <= bins <= 256:
+    def __init__(self, bins: int | None = None, smoothing: float = SMOOTHING, pairs: bool = True) -> None:
+        if bins is not None and not 2 <= bins <= 256:
             raise BadInput(f"generator marginals: bins must be between 2 and 256 (got {bins})")
         if not smoothing >= 0:
             raise BadInput(f"generator marginals: smoothing must be at least 0 (got {smoothing})")
@@ -164,7 +168,7 @@ class Marginals:
         return assemble(values, label[order], self._contract)
 
     def _fit_exact(self, rows: pd.DataFrame, label: Ints, contract: Contract) -> None:
-        self._cells = cells_of(contract, self._bins)
+        self._cells = cells_of(contract, self._bins or (BINS if len(rows) >= FEW else FEW_BINS))
         codes = _codes(self._cells, rows)
         sizes = [len(c) for c in self._cells]
         n_classes = len(class_values(contract))

@@ -316,11 +316,8 @@ class Store:
         return self._client
 
     def _folder(self, run: Run) -> Path:
-        """Folder of a run's artifacts: where MLflow says, or under this folder if it was moved."""
-        told = artifacts.path_of(run.info.artifact_uri)
-        if told.exists() or self.directory in told.parents:
-            return told
-        return self.directory.joinpath(*told.parts[-4:])
+        """Folder of a run's artifacts, always under this one: MLflow's path is absolute and may be another copy's."""
+        return self.directory.joinpath(*artifacts.path_of(run.info.artifact_uri).parts[-4:])
 
 
 def _cell(run: Run) -> FinishedCell:

@@ -101,7 +101,7 @@ def view_state() -> dict[str, Json]:
         "columnWidths": {RUN_NAME: 280} | {c: 30 + 7 * len(c.split("`")[1]) for c in metrics + params},
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
-        "isAccordionReordered": False,
+        "isAccordionReordered": True,  # else MLflow sorts the sections by name, and cost comes first
         "compareRunSections": [_section(name) for name in CHARTS],
         "compareRunCharts": [_bar(section, metric) for section, metrics in CHARTS.items() for metric in metrics],
     }
@@ -120,7 +120,7 @@ def _section(name: str) -> dict[str, Any]:
         "uuid": f"pet-{name}",
         "name": name,
         "display": True,
-        "isReordered": False,
+        "isReordered": True,
         "deleted": False,
         "isGenerated": True,
     }
@@ -135,5 +135,5 @@ def _bar(section: str, metric: str) -> dict[str, Any]:
         "metricSectionId": f"pet-{section}",
         "runsCountToCompare": 20,
         "deleted": False,
-        "isGenerated": True,
+        "isGenerated": False,
     }

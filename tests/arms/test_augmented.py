@@ -58,6 +58,25 @@ def test_rows_of_the_others_change_what_a_hospital_learns() -> None:
         assert not np.allclose(a, b)
 
 
+def test_own_rows_come_as_often_as_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pettoolkit.arms.augmented import inside
+
+    trained: list[int] = []
+    whole = inside.train_here
+
+    def train_here(spec, contract, rows, *rest):  # type: ignore[no-untyped-def]
+        trained.append(len(rows))
+        return whole(spec, contract, rows, *rest)
+
+    monkeypatch.setattr(inside, "train_here", train_here)
+    sites = small.hospitals()
+    own = [len(sites[name].index(small.spec("augmented"), "train")) for name in small.SITES]
+
+    run(rows=40, own_weight=3)
+
+    assert trained == [3 * n + 80 for n in own]
+
+
 def test_what_goes_in_is_metered_as_synthetic_rows() -> None:
     traffic = run().exposure.traffic
     into = {t.kind for t in traffic if t.direction == "in" and t.purpose == "training"}

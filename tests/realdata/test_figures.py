@@ -1,7 +1,7 @@
 """The whole path on the real data gives the figures that are known from elsewhere.
 
-Six natural sites (hospital x ICU unit), set ``compact``, seeds 0-2, settings as experiment files have them. ``AUROC`` is
-the mean over sites of the AUROC within each. One site's test set has 25 to 112 patients with sepsis, so absolute bands
+Six natural sites (hospital x ICU unit), set ``compact``, seeds 0-2, settings as in experiment files. ``AUROC`` is the
+mean over sites of the AUROC within each. One site's test set has 25 to 112 patients with sepsis, so absolute bands
 are wide, and differences on the same splits tight.
 """
 
@@ -158,13 +158,17 @@ def test_sdvs_gaussian_copula_is_better_than_chance(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("home", "away"), [(A, B), (B, A)], ids=["to-B", "to-A"])
-def test_hospitals_that_took_part_are_served_better(run: Run, home: tuple[str, ...], away: tuple[str, ...]) -> None:
-    with_it = by_arm(run(FEDAVG))["fedavg"]
-    found = run(FEDAVG, unseen=away)
-    without = np.mean([cell.result.metrics["robustness/auroc_unseen_site"] for cell in found.cells if cell.result])
-    present = np.mean([per_site(with_it)[name] for name in away])
-    assert present - without >= 0.03, f"trained with {present:.4f}, without {without:.4f}"
+@pytest.mark.parametrize("model", ["logistic", "mlp"])
+def test_hospitals_that_took_part_are_served_better(run: Run, model: str) -> None:
+    """Mean over the six sites, each tested with the model of all sites and with that of the other hospital's."""
+    (with_it,) = run(FEDAVG, model=model).summaries
+    present, absent = per_site(with_it), {}
+    for away in (A, B):
+        (without,) = run(FEDAVG, model=model, unseen=away).summaries
+        absent |= {name: per_site(without)[name] for name in away}
+
+    gain = np.mean([present[name] - absent[name] for name in (*A, *B)])
+    assert gain >= 0.03, f"gain {gain:.4f}; trained with {present}, without {absent}"
 
 
 def weights(mlruns: Path, run_id: str) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-import pandas as pd
-
-from pettoolkit.arms.central import ask_validation, encoded
+from pettoolkit.arms.central import ask_validation, received
 from pettoolkit.arms.common import contract_of, train_here
 from pettoolkit.arms.exchange import Reply, ask
 from pettoolkit.cohort.contract import Contract
@@ -29,7 +27,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     contract = contract_of(spec)
     check(spec, contract)
     replies = ask(grid, spec, "records", "training", wants="anonymised_records", sites=spec.sites)
-    rows = encoded(pd.concat([reply.table for reply in replies.values()]), contract)
+    rows = received(replies, contract)
     model, _ = train_here(spec, contract, rows, lambda made: ask_validation(grid, spec, made))
     figures, notes = achieved(replies)
     return Outcome(

@@ -36,7 +36,8 @@ def train(site: Site, request: Request) -> Envelope:
     if kept is None:
         raise Refused(f"hospital {site.name}: it has not received the other hospitals' rows yet")
     own, others = site.part(spec, "train"), encoded(pd.read_parquet(io.BytesIO(kept)), contract)
-    both = Rows(torch.cat([own.x, others.x]), torch.cat([own.y, others.y]))
+    weight = int(spec.options["own_weight"])
+    both = Rows(torch.cat([*[own.x] * weight, others.x]), torch.cat([*[own.y] * weight, others.y]))
     predictor, held_out = predictor_of(spec, contract), site.part(spec, "validation")
     model, epoch = train_here(spec, contract, both, lambda made: predictor.losses(made, held_out), site.name)
     return Envelope("model", "evaluation", Arrays(model, len(own)), {"best_epoch": epoch})

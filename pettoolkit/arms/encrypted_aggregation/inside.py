@@ -64,7 +64,7 @@ def release(site: Site, request: Request) -> Envelope:
     data = once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request))
     arrays = vault.load(data)
     sd = float(arrays.pop(FLOODING_SD))
-    return Envelope("model", "release", Arrays(arrays, int(request.extra["patients"])), {FLOODING_SD: sd})
+    return Envelope("model", "release", Arrays(arrays, len(site.index(spec, "train"))), {FLOODING_SD: sd})
 
 
 def _next_state(site: Site, request: Request) -> bytes:

@@ -54,7 +54,7 @@ def release(site: Site, request: Request) -> Envelope:
     data = once(site.store, f"{spec.run_id}/statistics/released", lambda: _flooded(site, spec))
     arrays = vault.load(data)
     sd = float(arrays.pop("flooding_sd"))
-    return Envelope("model", "release", Arrays(arrays, int(request.extra["patients"])), {"flooding_sd": sd})
+    return Envelope("model", "release", Arrays(arrays, len(site.index(spec, "train"))), {"flooding_sd": sd})
 
 
 def design(site: Site, spec: RunSpec) -> tuple[Floats, Floats]:

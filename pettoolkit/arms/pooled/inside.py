@@ -9,10 +9,9 @@ from pettoolkit.hospital.site import Site
 
 def records(site: Site, request: Request) -> Envelope:
     """The training patients' rows, or the validation patients' (``part``)."""
-    part = request.extra["part"]
-    return Envelope(
-        "raw_records", request.purpose, Table(site.table(request.spec, "train" if part == "train" else "validation"))
-    )
+    if request.extra["part"] == "train":
+        return Envelope("raw_records", "training", Table(site.table(request.spec, "train")))
+    return Envelope("raw_records", "validation", Table(site.table(request.spec, "validation")))
 
 
 HANDLERS = {"records": records}

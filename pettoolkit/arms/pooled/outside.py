@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import pandas as pd
-
 from pettoolkit.arms import private
-from pettoolkit.arms.central import encoded
+from pettoolkit.arms.central import received
 from pettoolkit.arms.common import contract_of, predictor_of, start, train_here
 from pettoolkit.arms.exchange import ask
 from pettoolkit.cohort.contract import Contract
@@ -56,4 +54,4 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
 
 def _records(grid: MeteredGrid, spec: RunSpec, contract: Contract, part: str, purpose: str) -> Rows:
     replies = ask(grid, spec, "records", purpose, wants="raw_records", sites=spec.sites, extra={"part": part})
-    return encoded(pd.concat([reply.table for reply in replies.values()]), contract)
+    return received(replies, contract)

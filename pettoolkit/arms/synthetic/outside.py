@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import pandas as pd
-
 from pettoolkit.arms import private
-from pettoolkit.arms.central import ask_validation, encoded
+from pettoolkit.arms.central import ask_validation, received
 from pettoolkit.arms.common import contract_of, start, train_fixed, train_here
 from pettoolkit.arms.exchange import ask
 from pettoolkit.federation.metered import MeteredGrid
@@ -41,7 +39,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     began = time.perf_counter()
     contract = contract_of(spec)
     replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
-    rows = encoded(pd.concat([reply.table for reply in replies.values()]), contract)
+    rows = received(replies, contract)
     privacy = PRIVACY
     if spec.dp is None:
         model, _ = train_here(spec, contract, rows, lambda made: ask_validation(grid, spec, made))
