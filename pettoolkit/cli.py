@@ -245,6 +245,28 @@ def keys_rotate(file: Annotated[Path, typer.Argument(help="Key file.")]) -> None
 
 
 @app.command()
+def synthesize(
+    real: Annotated[Path, typer.Option(help="CSV or Parquet of real patients.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; never over one that is there.")],
+    generator: Annotated[str, typer.Option(help="marginals (can have --epsilon) or gaussian_copula.")] = "marginals",
+    contract: Annotated[
+        Path | None, typer.Option(help="YAML contract; contract.yaml beside the data if not given.")
+    ] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Differential privacy of the rows; none if not given.")] = None,
+    delta: Annotated[float, typer.Option(help="Of the differential privacy.")] = 1e-5,
+    rows: Annotated[int | None, typer.Option(help="Rows to make; as many as there are patients if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats the table; not with --epsilon.")] = None,
+) -> None:
+    """Make a table of synthetic patients, and say what is guaranteed about it."""
+    from pettoolkit.experiment import synthesize as making
+
+    made = making.synthesize(
+        real, out, generator=generator, contract=contract, epsilon=epsilon, delta=delta, rows=rows, seed=seed
+    )
+    print("\n".join(made.lines))
+
+
+@app.command()
 def score(
     weights: Annotated[Path, typer.Argument(help="weights.safetensors of a finished run.")],
     table: Annotated[Path, typer.Argument(help="CSV or Parquet of new patients; the outcome may be missing.")],

@@ -348,9 +348,8 @@ def _decode(kind: Any, data: Json) -> Any:
         if kind is NotMeasured:
             return NotMeasured(data["not_measured"])
         if data.get("schema_version", 0) > SCHEMA_VERSION:
-            raise ValueError(
-                f"{kind.__name__}: schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}, the last known"
-            )
+            newer = f"schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}"
+            raise ValueError(f"{kind.__name__}: {newer}, the last that this program knows")
         hints = typing.get_type_hints(kind)
         if unknown := sorted(set(data) - set(hints)):
             raise ValueError(f"{kind.__name__}: unknown fields {', '.join(unknown)}")

@@ -99,7 +99,7 @@ def test_bad_input_is_exit_code_2_with_all_findings_on_stderr(
     assert err.splitlines() == [
         f"{path}:2: modle: unknown key (did you mean model?)",
         f"{path}:3: arms.0.arm: must be one of local, pooled, federated, encrypted_aggregation, "
-        "encrypted_statistics, encrypted_records, synthetic, anonymised, augmented "
+        "encrypted_statistics, encrypted_records, anonymised, synthetic, augmented "
         "(got locl; did you mean local?)",
     ]
 

@@ -5,6 +5,7 @@ This is instrumentation of the benchmark (purpose ``evaluation``), not part of a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -63,7 +64,7 @@ def _labels(column: str, levels: npt.NDArray[np.generic]) -> npt.NDArray[np.str_
     if column.lower() != "age":
         return levels.astype(np.str_)
     edges = [f"below {AGE_BANDS[0]}"]
-    edges += [f"{low} to {high - 1}" for low, high in zip(AGE_BANDS[:-1], AGE_BANDS[1:], strict=True)]
+    edges += [f"{low} to {high - 1}" for low, high in itertools.pairwise(AGE_BANDS)]
     edges += [f"{AGE_BANDS[-1]} and over"]
     labels: npt.NDArray[np.str_] = np.array(edges)[levels.astype(int)]
     return labels

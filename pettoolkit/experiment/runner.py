@@ -133,7 +133,8 @@ def run(
         if any(report.status == "done" for report in reports):
             for summary in summaries:
                 store.log_summary(config.name, summary)
-    return Comparison(_in_order(prepared, reports), tuple(summaries), together(reports))
+        joint, worth = _left_out(store, reports)
+    return Comparison(_in_order(prepared, reports), (*summaries, *joint), _below(together(reports), worth))
 
 
 def show(config: ExperimentConfig) -> Comparison:
@@ -148,7 +149,9 @@ def show(config: ExperimentConfig) -> Comparison:
             )
             for cell in _planned(prepared, store)
         ]
-        return Comparison(tuple(reports), tuple(summaries_of(store, reports)), together(reports))
+        joint, worth = _left_out(store, reports)
+        summaries = (*summaries_of(store, reports), *joint)
+        return Comparison(tuple(reports), summaries, _below(together(reports), worth))
 
 
 def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
@@ -162,6 +165,19 @@ def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
             pair = (report.result, store.load_predictions(report.run_id))
             groups.setdefault(variant_key(report.spec), []).append(pair)
     return [summary_of([r for r, _ in pairs], [p for _, p in pairs]) for pairs in groups.values()]
+
+
+def _left_out(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], list[str]]:
+    """Where hospitals are left out in turn: one interval over all of them, and what more training hospitals give."""
+    from pettoolkit.experiment.leftout import in_turn, worth_of_more
+
+    groups = in_turn(reports, store.load_predictions)
+    return [s for s in (group.summary() for group in groups) if s is not None], worth_of_more(groups)
+
+
+def _below(guarantees: str, worth: Sequence[str]) -> str:
+    """Lines under the table."""
+    return "\n".join([*worth, *([guarantees] if guarantees else [])])
 
 
 def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:

@@ -95,12 +95,11 @@ class Envelope:
             raise ValueError(f"envelope: unknown kind {self.kind!r} (one of {', '.join(KINDS)})")
         if self.purpose not in PURPOSES:
             raise ValueError(f"envelope: unknown purpose {self.purpose!r} (one of {', '.join(PURPOSES)})")
-        if self.purpose == "setup" and self.kind != "metrics":
-            raise ValueError(f"envelope: set-up answers with metrics, never with {self.kind}")
+        if self.purpose == "setup" and self.kind not in ("metrics", "ciphertext"):
+            raise ValueError(f"envelope: set-up answers with counts or evaluation keys, never with {self.kind}")
         if not isinstance(self.payload, PAYLOAD_OF[self.kind]):
-            raise ValueError(
-                f"envelope: kind {self.kind} takes a {PAYLOAD_OF[self.kind].__name__}, not a {type(self.payload).__name__}"
-            )
+            wanted, given = PAYLOAD_OF[self.kind].__name__, type(self.payload).__name__
+            raise ValueError(f"envelope: kind {self.kind} takes a {wanted}, not a {given}")
         if isinstance(self.payload, Arrays | Scores):
             for name, array in self.payload.arrays.items():
                 if array.dtype == np.object_:

@@ -25,7 +25,8 @@ class Line:
     """Finished cells that are one line: the same but for the seed (and the hospital left out, if each one is in turn).
 
     Means are plain means over the cells; intervals are those of the summary, over patients and seeds
-    together (where several hospitals are left out in turn: the mean of both ends).
+    together (where hospitals are left out in turn: over
+    all of them where that is known, else the mean of both ends).
     """
 
     spec: RunSpec
@@ -58,6 +59,9 @@ class Line:
 
     def interval(self, metric: str) -> Interval | NotMeasured:
         """The metric's interval over patients and seeds."""
+        joint = [s for s in self.summaries if self.left_out and len(s.spec.unseen) > 1 and metric in s.intervals]
+        if joint:
+            return joint[0].intervals[metric]
         given = self.summaries or self.results
         found = [r.intervals[metric] for r in given if metric in r.intervals]
         if not found:

@@ -60,7 +60,7 @@ def serve(
     directory = Path(tracking_dir).absolute()
     paths = links(directory, experiment)
     try:
-        with _stop_on_sigterm(), running(directory, port) as server:
+        with _stop_when_told(), running(directory, port) as server:
             say("MLflow is running. Open:")
             for name, path in paths.items():
                 say(f"  {name}: {server.url}{path}")
@@ -195,14 +195,15 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end us as Ctrl-C does, so that no server is left behind."""
+def _stop_when_told() -> Iterator[None]:
+    """Let SIGTERM, and the terminal being closed, end us as Ctrl-C does, so that no server is left behind."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -179,6 +179,16 @@ def test_gradient_boosting_is_never_trained_with_dp(arm: str) -> None:
         expand(ExperimentConfig.model_validate(config), small.SITES)
 
 
+def test_rows_with_a_guarantee_may_train_a_forest_of_fixed_size() -> None:
+    from pettoolkit.models.predictor import FIXED_TREES
+    from pettoolkit.records import DpSpec
+
+    spec = small.spec("synthetic", model="gradient_boosting", dp=DpSpec(5.0), epochs=200, learning_rate=None)
+    with small.grid(small.hospitals()) as grid:
+        outcome = coordinate(grid, spec)
+    assert len(outcome.models.by_site[Models.SHARED].unpack()["root"]) == FIXED_TREES + 1
+
+
 def test_augmented_refuses_dp_and_says_what_to_write() -> None:
     config = {"name": "x", "arms": [{"arm": "augmented"}], "dp": {"epsilon": 1}}
     with pytest.raises(BadInput, match="augmented has no differential privacy.*write arm: synthetic"):

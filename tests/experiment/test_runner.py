@@ -219,3 +219,33 @@ def test_without_ray_an_engine_asked_for_is_an_error(config) -> None:  # type: i
 
     with pytest.raises(EngineFailed, match="ray did not start"):
         runner.run(config(), engine="ray")
+
+
+LEFT_OUT = """\
+name: turn
+task: table-outcome
+sites: {source: tables, path: DATA}
+arms: [{arm: pooled, epochs: 3}]
+matrix: {evaluation.train_sites: [1, 2]}
+evaluation: {unseen: each}
+seeds: [0, 1]
+engine: inline
+tracking: {dir: MLRUNS}
+"""
+
+
+def test_hospitals_left_out_in_turn_share_one_interval_and_one_paired_contrast(config) -> None:  # type: ignore[no-untyped-def]
+    from pettoolkit.report.lines import lines
+
+    found = runner.run(config(LEFT_OUT))
+
+    for line in lines(found.cells, found.summaries):
+        metric = "robustness/auroc_unseen_site"
+        alone = [
+            s.intervals[metric] for s in found.summaries if s.spec.sites == line.spec.sites and metric in s.intervals
+        ]
+        together, value = line.interval(metric), line.mean(metric)
+        assert line.left_out == small.SITES
+        assert together.low < value < together.high
+        assert together.high - together.low < max(i.high - i.low for i in alone)
+    assert "training on 2 hospitals instead of 1 changes AUROC at a left-out hospital by" in found.together

@@ -1,5 +1,7 @@
 """The door: a payload must fit its kind, and what the owner did not list stays inside."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import KINDS, PAYLOAD_OF, Arrays, Ciphertexts, Envelope, Figures, Scores, Table
 from pettoolkit.hospital.policy import Policy
+from tests import small_cohort as small
 
 PAYLOADS = {
     Table: Table(pd.DataFrame({"age": [1.0], "lab": [2.0]})),
@@ -36,15 +39,15 @@ def test_a_kind_that_is_not_listed_is_refused_and_one_that_is_passes(kind: str) 
     others = tuple(k for k in KINDS if k != kind)
 
     with pytest.raises(Refused, match=f"hospital north: kind {kind} is not in its policy"):
-        Policy(kinds=others).release("north", envelope(kind))
-    assert Policy(kinds=(kind,)).release("north", envelope(kind)) is not None
+        Policy(kinds=others, minimum_cohort=1).release("north", envelope(kind))
+    assert Policy(kinds=(kind,), minimum_cohort=1).release("north", envelope(kind)) is not None
 
 
 def test_a_deployed_hospital_allows_nothing_until_its_owner_lists_it() -> None:
     policy = Policy()
 
     with pytest.raises(Refused, match="arm pooled is not in its policy"):
-        policy.admit("north", "pooled")
+        policy.admit("north", "pooled", small.spec("pooled"))
     with pytest.raises(Refused):
         policy.release("north", envelope("metrics"))
 
@@ -60,8 +63,48 @@ def test_columns_that_are_not_listed_stay_inside() -> None:
         Policy(kinds=KINDS, columns=("age",)).release("north", envelope("raw_records"))
 
 
-def test_too_small_a_cohort_stays_inside() -> None:
-    small = Envelope("update", "training", Arrays({"w": np.zeros(1)}, 9))
-
+@pytest.mark.parametrize(
+    "few",
+    [
+        Envelope("update", "training", Arrays({"w": np.zeros(1)}, 9)),
+        Envelope("raw_records", "training", Table(pd.DataFrame({"age": [1.0] * 9}))),
+    ],
+)
+def test_too_small_a_cohort_stays_inside(few: Envelope) -> None:
     with pytest.raises(Refused, match="minimum cohort of 10"):
-        Policy(kinds=KINDS).release("north", small)
+        Policy(kinds=KINDS).release("north", few)
+
+
+def test_records_never_leave_as_set_up() -> None:
+    with pytest.raises(ValueError, match="never with raw_records"):
+        envelope("raw_records", "setup")
+
+
+@pytest.mark.parametrize(
+    ("change", "arm", "said"),
+    [
+        ({"sites": ("south",)}, "federated", "takes no part"),
+        ({"patients_per_site": 60}, "federated", "sub_samples"),
+        ({"seed": 7}, "federated", "seed 7 is not in its policy"),
+        ({"sites": ("north",)}, "encrypted_aggregation", "a sum over 1 hospitals hides nothing"),
+        ({"sites": ("north", "north", "north")}, "encrypted_aggregation", "a sum over 1 hospitals"),
+        (
+            {"sites": ("east", "north"), "options": {"allow_two": True}},
+            "encrypted_aggregation",
+            "a sum over 2 hospitals",
+        ),
+    ],
+)
+def test_a_deployed_hospital_refuses_what_would_single_out_a_patient_or_itself(
+    change: dict[str, object], arm: str, said: str
+) -> None:
+    spec = dataclasses.replace(small.spec(arm), **change)
+
+    with pytest.raises(Refused, match=said):
+        Policy(kinds=KINDS, arms=(arm,)).admit("north", arm, spec)
+    Policy(kinds=KINDS, arms=(arm,)).admit("north", arm, small.spec(arm))
+
+
+def test_a_lifetime_budget_allows_no_run_without_differential_privacy() -> None:
+    with pytest.raises(Refused, match="differential privacy only"):
+        Policy(kinds=KINDS, arms=("*",), lifetime_epsilon=3).admit("north", "federated", small.spec("federated"))

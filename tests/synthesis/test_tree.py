@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pettoolkit.synthesis.tree import grow, independent, spanning_tree
+from pettoolkit.synthesis.tree import fit_margins, grow, independent, spanning_tree
 
 
 def slow_information(a, b):
@@ -74,6 +74,34 @@ def test_more_smoothing_loosens_the_pair():
     ]
     assert agree == sorted(agree, reverse=True)
     assert agree[-1] == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_rare_class_keeps_its_marginals_and_the_dependence_of_all_patients():
+    codes, label = copied_pair()
+    rare = np.flatnonzero(label == 1)[:12]
+    keep = np.r_[np.flatnonzero(label == 0), rare]
+    drawn = grow(codes[keep], label[keep], [4, 3, 4], 100.0)[1].sample(4000, np.random.default_rng(0))
+
+    assert np.mean(drawn[:, 0] == drawn[:, 2]) > 0.95
+    shares = np.bincount(codes[rare, 2], minlength=4) / len(rare)
+    assert np.bincount(drawn[:, 2], minlength=4) / 4000 == pytest.approx(shares, abs=0.04)
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 10_000))
+def test_fitted_margins_are_those_asked_for_and_odds_ratios_stay(r, c, seed):
+    rng = np.random.default_rng(seed)
+    table, rows, columns = rng.uniform(0.2, 5, (r, c)), rng.dirichlet(np.ones(r) * 5), rng.dirichlet(np.ones(c) * 5)
+
+    fitted = fit_margins(table, rows, columns)
+
+    assert fitted.sum(axis=0) == pytest.approx(columns, abs=1e-3)
+    assert fitted.sum(axis=1) == pytest.approx(rows, abs=2e-2)
+
+    def odds(t):
+        return t[0, 0] * t[1, 1] / (t[0, 1] * t[1, 0])
+
+    assert odds(fitted) == pytest.approx(odds(table), rel=1e-6)
 
 
 def test_independent_columns_follow_their_marginals():

@@ -73,7 +73,7 @@ def test_the_server_answers_shows_the_cell_and_ends(store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_it_cleanly(store, how):
     store.begin("example")
     where, port = str(store.directory), ui._free_port()

@@ -77,8 +77,8 @@ def achieved(replies: Mapping[str, Reply]) -> tuple[dict[str, float], tuple[str,
     }
     notes = (
         f"k = {least[0]:.0f} achieved (smallest group, hospital {least[2]}), {groups:.0f} groups in all",
-        f"l-diversity {ell[0]:.0f} ({ell[1]}, hospital {ell[2]}): some group has no more than so many different values",
-        f"t-closeness {close[0]:.2f} ({close[1]}, hospital {close[2]}): 0 is every group like its hospital, 1 the worst",
+        f"l-diversity {ell[0]:.0f} ({ell[1]}, hospital {ell[2]}): the fewest different values in a group",
+        f"t-closeness {close[0]:.2f} ({close[1]}, hospital {close[2]}): 0 is each group like its hospital",
     )
     return figures, notes
 
