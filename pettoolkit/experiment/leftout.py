@@ -77,8 +77,8 @@ def worth_of_more(groups: Sequence[InTurn]) -> list[str]:
         patients = "all their patients" if few.total is None else f"{few.total} patients in all"
         verdict = "" if interval.low > 0 or interval.high < 0 else "; undecided: the interval spans 0"
         lines.append(
-            f"{few.spec.arm}, {few.spec.model.name}, {patients}: training on {len(many.spec.sites)} hospitals instead of "
-            f"{len(few.spec.sites)} changes AUROC at a left-out hospital by {value:+.3f} "
+            f"{few.spec.arm}, {few.spec.model.name}, {patients}: {len(many.spec.sites)} training hospitals instead of "
+            f"{len(few.spec.sites)} change AUROC at a left-out hospital by {value:+.3f} "
             f"({interval.low:+.3f} to {interval.high:+.3f}{verdict})"
         )
     return lines

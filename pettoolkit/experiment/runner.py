@@ -228,9 +228,12 @@ def _opened(
     prepared: Prepared, todo: Sequence[RunSpec], asked: str | None, workers: int | None, say: Progress, stack: ExitStack
 ) -> Grid:
     """The grid that was asked for; the file's own engine may give way to this process, and that is said."""
+    import torch
+
     from pettoolkit.arms.app import build_app
     from pettoolkit.federation.engine import open_grid
 
+    torch.set_num_threads(1)  # small models: more threads only wait for each other, and change the last bits
     engine = asked or prepared.config.engine
     say(f"starting {engine} with {len(prepared.cohort.hospitals)} hospitals", 0, len(todo))
     try:

@@ -29,7 +29,9 @@ def variant(spec: RunSpec) -> str:
     for key in ("strategy", "generator", "method", "k"):
         value = spec.options.get(key)
         if value is not None:
-            return f"k={value}" if key == "k" else str(value)
+            if key == "k":
+                return f"k={value} all" if spec.options.get("scope") == "all" else f"k={value}"
+            return str(value)
     return "-"
 
 

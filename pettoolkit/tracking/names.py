@@ -39,7 +39,9 @@ def variant_name(spec: RunSpec) -> str:
     for key in VARIANT_KEYS:
         value = spec.options.get(key)
         if value is not None:
-            return f"k={value}" if key == "k" else str(value)
+            if key == "k":
+                return f"k={value} all" if spec.options.get("scope") == "all" else f"k={value}"
+            return str(value)
     return "-"
 
 

@@ -116,8 +116,9 @@ def test_an_odd_table_is_anonymised_as_any_other(what: str, scope: str) -> None:
     assert result.metrics["utility/auroc"] > 0.55
 
 
-def test_the_variant_shows_k() -> None:
+def test_the_variant_shows_k_and_whether_all_columns_are_generalised() -> None:
     assert variant_name(small.spec("anonymised", k=10)) == "k=10"
+    assert variant_name(small.spec("anonymised", k=10, scope="all")) == "k=10 all"
 
 
 def cells(**keys: object) -> list[str | None]:

@@ -248,4 +248,4 @@ def test_hospitals_left_out_in_turn_share_one_interval_and_one_paired_contrast(c
         assert line.left_out == small.SITES
         assert together.low < value < together.high
         assert together.high - together.low < max(i.high - i.low for i in alone)
-    assert "training on 2 hospitals instead of 1 changes AUROC at a left-out hospital by" in found.together
+    assert "2 training hospitals instead of 1 change AUROC at a left-out hospital by" in found.together
