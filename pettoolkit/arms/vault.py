@@ -16,6 +16,7 @@ from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import Scheme
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.site import Site
+from pettoolkit.records import RunSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -33,12 +34,17 @@ def key_for(site: Site, scheme: Scheme) -> SecretKey:
 
 def ledger_of(site: Site, key: SecretKey) -> FloodingLedger:
     """What was decrypted under this key by all runs; the noise is sized for as many as the key was made for."""
-    made_for = _held(site, key.scheme).scheme.tau
-    scheme = replace(key.scheme, tau=max(made_for, key.scheme.tau))
+    scheme = replace(key.scheme, tau=_held(site, key.scheme).scheme.tau)
     stored = site.store.get(f"flooding/{key.key_id}")
     if stored is None:
         return FloodingLedger(scheme, key.key_id)
     return replace(FloodingLedger.from_dict(json.loads(stored)), scheme=scheme)
+
+
+def released_here(site: Site, spec: RunSpec) -> None:
+    """Refuse to release unless this is the one hospital that does: several draws of noise would average out."""
+    if site.name != min(spec.sites):
+        raise Refused(f"hospital {site.name}: the model of this run is released by hospital {min(spec.sites)} alone")
 
 
 def keep(site: Site, ledger: FloodingLedger) -> None:

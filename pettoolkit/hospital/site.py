@@ -50,12 +50,12 @@ class Site:
     """
 
     name: str
-    rows: pd.DataFrame
+    rows: pd.DataFrame = field(repr=False)
     contract: Contract
     policy: Policy = field(default_factory=Policy.simulated)
     store: Store = field(default_factory=MemoryStore)
-    salt: bytes = b""
-    secret_keys: tuple[bytes, ...] = ()
+    salt: bytes = field(default=b"", repr=False)
+    secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
     system_noise: bool = False
 
     folder: Path | None = None

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO
 from urllib.parse import urlencode
 
@@ -59,16 +59,18 @@ def serve(
     """
     directory = Path(tracking_dir).absolute()
     paths = links(directory, experiment)
-    try:
-        with _stop_when_told(), running(directory, port) as server:
-            say("MLflow is running. Open:")
-            for name, path in paths.items():
-                say(f"  {name}: {server.url}{path}")
-            say("Ctrl-C ends it.")
-            code = server.process.wait()
-        raise EngineFailed(f"MLflow ended by itself with exit code {code} (start it again)")
-    except KeyboardInterrupt:
-        say("MLflow has ended.")
+    with _told_to_stop() as told, running(directory, port) as server:
+        say("MLflow is running. Open:")
+        for name, path in paths.items():
+            say(f"  {name}: {server.url}{path}")
+        say("Ctrl-C ends it.")
+        while not told.is_set():
+            try:
+                code = server.process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                continue
+            raise EngineFailed(f"MLflow ended by itself with exit code {code} (start it again)")
+    say("MLflow has ended.")
 
 
 def link(tracking_dir: Path, experiment: str, port: int = PORT) -> str:
@@ -123,6 +125,15 @@ def running(directory: Path, port: int | None = None) -> Iterator[Server]:
             yield Server(f"http://{HOST}:{port}", server)
         finally:
             _end(server)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a program's end; in steps, since a signal that comes just before a wait without end is lost in it."""
+    while True:
+        try:
+            return process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _page(experiment_id: str, with_view: bool) -> str:
@@ -195,15 +206,16 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _stop_when_told() -> Iterator[None]:
-    """Let SIGTERM, and the terminal being closed, end us as Ctrl-C does, so that no server is left behind."""
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Set the event at Ctrl-C, SIGTERM, or when the terminal is closed, so that no server is left behind.
 
-    def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    An event and no exception: one that is raised in a destructor or a callback would be lost.
+    """
+    told = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
     try:
-        yield
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -85,5 +85,8 @@ def test_ctrl_c_ends_it_cleanly(store, how):
             if "Ctrl-C" in line:
                 break
         program.send_signal(how)
-        assert "MLflow has ended." in program.stdout.read()
-        assert program.wait() == 0
+        try:
+            assert "MLflow has ended." in program.communicate(timeout=60)[0]
+        finally:
+            program.kill()
+        assert program.returncode == 0

@@ -25,6 +25,9 @@ from pettoolkit.records import RunSpec
 
 FLOODING_SD = "flooding_sd"
 
+LOSS_DIGITS = 2
+"""Decimals of a summed validation loss that leave the hospital: it is a function of exact decryptions."""
+
 
 def contribute(site: Site, request: Request) -> Envelope:
     """This hospital's contribution, weighted by its share of patients, encrypted."""
@@ -36,7 +39,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     )
     began = time.perf_counter()
     weighted = layout.pack(arrays) * (patients / int(request.extra["patients"]))
-    blobs = encrypt(key, weighted, _label(spec, request.round))
+    blobs = encrypt(key, weighted, _label(request))
     return Envelope(
         "ciphertext", "training", Ciphertexts(tuple(blobs), patients), {"encrypt_seconds": time.perf_counter() - began}
     )
@@ -54,13 +57,16 @@ def apply(site: Site, request: Request) -> Envelope:
     rows = site.part(spec, "validation")
     total = validation_losses(net, [to_params(_state(site, spec, number).model)], rows)[0]
     return Envelope(
-        "metrics", "validation", Figures({"loss": total, "num-examples": len(rows), "decrypt_seconds": seconds})
+        "metrics",
+        "validation",
+        Figures({"loss": round(total, LOSS_DIGITS), "num-examples": len(rows), "decrypt_seconds": seconds}),
     )
 
 
 def release(site: Site, request: Request) -> Envelope:
     """The model of the chosen round, flooded once: what is released hides the error that would give the key away."""
     spec = request.spec
+    vault.released_here(site, spec)
     data = once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request))
     arrays = vault.load(data)
     sd = float(arrays.pop(FLOODING_SD))
@@ -72,7 +78,7 @@ def _next_state(site: Site, request: Request) -> bytes:
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
     vault.count(site, key, len(request.blobs))
-    aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(spec, number)))
+    aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(request)))
     return _dump(
         server_step(
             _state(site, spec, number - 1), aggregate, settings_of(spec, int(request.extra["patients"])), number
@@ -104,8 +110,9 @@ def _key(site: Site, spec: RunSpec) -> SecretKey:
     return vault.key_for(site, scheme_of(spec, site.narrowed(spec))[0])
 
 
-def _label(spec: RunSpec, number: int) -> str:
-    return f"{spec.run_id}/{number}"
+def _label(request: Request) -> str:
+    """What a round's ciphertexts belong to: also the total by which all hospitals were told to weight them."""
+    return f"{request.spec.run_id}/{request.round}/{int(request.extra['patients'])}"
 
 
 def _name(spec: RunSpec, number: int) -> str:

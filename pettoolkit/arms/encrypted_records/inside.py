@@ -67,6 +67,7 @@ def again(site: Site, request: Request) -> Envelope:
 def release(site: Site, request: Request) -> Envelope:
     """The weights after the last step, flooded once."""
     spec = request.spec
+    vault.released_here(site, spec)
     key, plan = _key_and_plan(site, request)
     _take(site, request, key, plan)
     arrays = vault.load(once(site.store, f"{spec.run_id}/records/released", lambda: _flooded(site, request, key, plan)))

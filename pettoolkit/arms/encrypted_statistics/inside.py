@@ -36,7 +36,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     else:
         packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
-    blobs = encrypt(key, packed, _label(spec, number))
+    blobs = encrypt(key, packed, f"{_label(spec, number)}/{int(request.extra['patients'])}")
     seconds = time.perf_counter() - began
     return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(rows[1])), {"encrypt_seconds": seconds})
 
@@ -51,6 +51,7 @@ def apply(site: Site, request: Request) -> Envelope:
 def release(site: Site, request: Request) -> Envelope:
     """Weights, standard errors and the length of the last step, flooded once and together."""
     spec = request.spec
+    vault.released_here(site, spec)
     data = once(site.store, f"{spec.run_id}/statistics/released", lambda: _flooded(site, spec))
     arrays = vault.load(data)
     sd = float(arrays.pop("flooding_sd"))
@@ -69,10 +70,10 @@ def _step(site: Site, request: Request) -> bytes:
     contract = site.narrowed(spec)
     key = vault.key_for(site, scheme_of(spec, contract))
     vault.count(site, key, len(request.blobs))
-    total = decrypt(key, request.blobs, len(spec.sites), _label(spec, number))
+    total = decrypt(key, request.blobs, len(spec.sites), f"{_label(spec, number)}/{patients}")
     sums = NormalSums.unpack(total, columns(contract), patients)
     if round(sums.rows) != patients:
-        raise Refused(f"hospital {site.name}: the sum holds {sums.rows:.1f} patients, {patients} were counted")
+        raise Refused(f"hospital {site.name}: the sum does not hold the {patients} patients that were counted")
     before = _weights(site, spec, number - 1)
     return vault.dump((fit if spec.dp is None else noise).step(spec, sums, before))
 
