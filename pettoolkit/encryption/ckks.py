@@ -22,7 +22,7 @@ from pettoolkit.encryption.parameters import Scheme
 from pettoolkit.errors import BadInput
 
 
-def encrypt(key: SecretKey, vector: NDArray[Any], label: str = "") -> list[bytes]:
+def encrypt(key: SecretKey, vector: NDArray[Any], label: str = "", site: str = "") -> list[bytes]:
     """Encrypt one hospital's vector; every ciphertext also counts this hospital.
 
     Parameters
@@ -33,6 +33,8 @@ def encrypt(key: SecretKey, vector: NDArray[Any], label: str = "") -> list[bytes
         Shape (values,), each value finite and in [-clip, clip].
     label
         What the ciphertexts belong to (say ``run/round``); only equal labels are added and decrypted together.
+    site
+        Whose it is; :func:`decrypt` can then tell whether a sum holds each hospital once.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def encrypt(key: SecretKey, vector: NDArray[Any], label: str = "") -> list[bytes
     blobs: list[bytes] = []
     with _seal.scratch() as scratch:
         for index, chunk in enumerate(chunks(values, scheme.values_per_ciphertext)):
-            slots = to_slots(chunk, scheme.slots, complex(1.0, key.check_value(label, index)))
+            slots = to_slots(chunk, scheme.slots, complex(1.0, key.check_value(label, index, site)))
             ring.encoder.encode(slots, scheme.scale, plain)
             payload = scratch.dump(encryptor.encrypt_symmetric(plain))
             header = Header(
@@ -173,7 +175,13 @@ def add(add_context: bytes, ciphertexts: Iterable[Sequence[bytes]]) -> list[byte
     return adder.result()
 
 
-def decrypt(key: SecretKey, blobs: Sequence[bytes], expected_sites: int, label: str = "") -> Vector:
+def decrypt(
+    key: SecretKey,
+    blobs: Sequence[bytes],
+    expected_sites: int,
+    label: str = "",
+    members: Sequence[str] | None = None,
+) -> Vector:
     """Decrypt a sum inside a hospital.
 
     Parameters
@@ -184,6 +192,8 @@ def decrypt(key: SecretKey, blobs: Sequence[bytes], expected_sites: int, label: 
         From :meth:`Adder.result` (or :func:`encrypt`, which is a sum of one).
     expected_sites
         Hospitals that must be in the sum; the count slot says how many are.
+    members
+        Their names, where each encrypted with its own: then each must be in the sum exactly once.
 
     Returns
     -------
@@ -210,7 +220,11 @@ def decrypt(key: SecretKey, blobs: Sequence[bytes], expected_sites: int, label: 
             decryptor.decrypt(_load(scratch, ring, payload, scheme, index), plain)
             slots = np.array(ring.encoder.decode_complex(plain))
             piece, control = from_slots(slots, min(left, scheme.values_per_ciphertext))
-            envelope.check_control(control, key.check_value(label, index), expected_sites, index)
+            if members is None:
+                envelope.check_control(control, key.check_value(label, index), expected_sites, index)
+            else:
+                marks = sum(key.check_value(label, index, member) for member in members)
+                envelope.check_members(control, complex(len(members), marks), index)
             pieces.append(piece)
             left -= len(piece)
     return np.concatenate(pieces)

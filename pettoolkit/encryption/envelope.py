@@ -22,6 +22,9 @@ _MAGIC = b"PTKC"
 _VERSION = 1
 _FORMAT = struct.Struct(">4sB8s8s8sIIQHII")
 
+MARK_TOLERANCE = 1e-6
+"""Relative difference by which the sum of the hospitals' marks may miss; its error is below 1e-9."""
+
 CONTROL_TOLERANCE = 0.01
 """Largest deviation of a control slot; decryption errors are orders of magnitude smaller, garbage is larger."""
 
@@ -120,6 +123,21 @@ def check_control(control: complex, check_value: float, expected_sites: int, pos
     if count != expected_sites:
         raise WrongCount(
             f"ciphertext {position}: the sum holds {count} hospital(s), {expected_sites} are expected; repeat the round"
+        )
+
+
+def check_members(control: complex, expected: complex, position: int) -> None:
+    """Compare the decrypted control slot with the sum of the named hospitals' own marks.
+
+    Raises
+    ------
+    WrongCount
+        If another number of hospitals is in the sum, or one is missing and another there twice.
+    """
+    if abs(control - expected) > MARK_TOLERANCE * max(1.0, abs(expected)):
+        raise WrongCount(
+            f"ciphertext {position}: the sum does not hold each of the {expected.real:.0f} hospitals exactly once "
+            "(or it is of another key or round, or damaged); repeat the round"
         )
 
 

@@ -69,10 +69,10 @@ class SecretKey:
             )
         return SecretKey(scheme, self._secret)
 
-    def check_value(self, label: str, position: int) -> float:
+    def check_value(self, label: str, position: int, site: str = "") -> float:
         """Secret number in [0, 0.5) for the control slot of one ciphertext."""
         secret = hashlib.blake2b(self._secret, digest_size=32, person=b"ptk-check").digest()
-        message = label_digest(label) + position.to_bytes(4, "big")
+        message = label_digest(label) + position.to_bytes(4, "big") + site.encode()
         return int.from_bytes(hashlib.blake2b(message, key=secret, digest_size=4).digest(), "big") / 2**33
 
     def native(self) -> Any:

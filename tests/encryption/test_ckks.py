@@ -250,3 +250,20 @@ def test_the_adder_holds_no_more_than_one_sum(key, scheme):
         adder.add(encrypt(key, vector))
 
     assert len(adder._sums) == scheme.ciphertexts
+
+
+def test_a_hospital_twice_in_anothers_place_is_refused_by_their_marks(key):
+    sites = ("east", "north", "west")
+    blobs = {site: encrypt(key, np.zeros(key.scheme.values), "run/1", site) for site in sites}
+
+    def total(*names):
+        adder = Adder(key.scheme.add_context())
+        for name in names:
+            adder.add(blobs[name])
+        return adder.result()
+
+    assert np.allclose(decrypt(key, total(*sites), 3, "run/1", sites), 0, atol=1e-6)
+    with pytest.raises(WrongCount, match="exactly once"):
+        decrypt(key, total("east", "east", "west"), 3, "run/1", sites)
+    with pytest.raises(WrongCount, match="exactly once"):
+        decrypt(key, total("east", "east", "east"), 3, "run/1", ("east", "ghost", "other"))

@@ -39,7 +39,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     )
     began = time.perf_counter()
     weighted = layout.pack(arrays) * (patients / int(request.extra["patients"]))
-    blobs = encrypt(key, weighted, _label(request))
+    blobs = encrypt(key, weighted, _label(request), site.name)
     return Envelope(
         "ciphertext", "training", Ciphertexts(tuple(blobs), patients), {"encrypt_seconds": time.perf_counter() - began}
     )
@@ -78,7 +78,7 @@ def _next_state(site: Site, request: Request) -> bytes:
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
     vault.count(site, key, len(request.blobs))
-    aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(request)))
+    aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(request), spec.sites))
     return _dump(
         server_step(
             _state(site, spec, number - 1), aggregate, settings_of(spec, int(request.extra["patients"])), number

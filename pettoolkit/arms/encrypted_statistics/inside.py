@@ -36,7 +36,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     else:
         packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
-    blobs = encrypt(key, packed, f"{_label(spec, number)}/{int(request.extra['patients'])}")
+    blobs = encrypt(key, packed, f"{_label(spec, number)}/{int(request.extra['patients'])}", site.name)
     seconds = time.perf_counter() - began
     return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(rows[1])), {"encrypt_seconds": seconds})
 
@@ -70,7 +70,7 @@ def _step(site: Site, request: Request) -> bytes:
     contract = site.narrowed(spec)
     key = vault.key_for(site, scheme_of(spec, contract))
     vault.count(site, key, len(request.blobs))
-    total = decrypt(key, request.blobs, len(spec.sites), f"{_label(spec, number)}/{patients}")
+    total = decrypt(key, request.blobs, len(spec.sites), f"{_label(spec, number)}/{patients}", spec.sites)
     sums = NormalSums.unpack(total, columns(contract), patients)
     if round(sums.rows) != patients:
         raise Refused(f"hospital {site.name}: the sum does not hold the {patients} patients that were counted")
