@@ -158,13 +158,20 @@ def test_sdvs_gaussian_copula_is_better_than_chance(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "least"), [("logistic", 0.02), ("mlp", 0.03)])
-def test_hospitals_that_took_part_are_served_better(run: Run, model: str, least: float) -> None:
-    """Mean over the six sites, each tested with the model of all sites and with that of the other hospital's.
-
-    .03 was expected of both. Logistic regression gains .028 over ten seeds (SD of a seed .008), .0295 over these
-    three: the log scale of the time before admission lets the other hospital's model travel better than expected.
-    """
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(
+            "logistic",
+            marks=pytest.mark.xfail(
+                strict=True, reason="gains .0295 on these seeds, .028 over ten: misses the band of .03"
+            ),
+        ),
+        "mlp",
+    ],
+)
+def test_hospitals_that_took_part_are_served_better(run: Run, model: str) -> None:
+    """Mean over the six sites, each tested with the model of all sites and with that of the other hospital's."""
     (with_it,) = run(FEDAVG, model=model).summaries
     present, absent = per_site(with_it), {}
     for away in (A, B):
@@ -172,7 +179,7 @@ def test_hospitals_that_took_part_are_served_better(run: Run, model: str, least:
         absent |= {name: per_site(without)[name] for name in away}
 
     gain = np.mean([present[name] - absent[name] for name in (*A, *B)])
-    assert gain >= least, f"gain {gain:.4f}; trained with {present}, without {absent}"
+    assert gain >= 0.03, f"gain {gain:.4f}; trained with {present}, without {absent}"
 
 
 def weights(mlruns: Path, run_id: str) -> dict[str, Any]:
