@@ -89,6 +89,9 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="Instead of the file's engine.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of the Ray engine; as many as cores.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Key files of `keys create`; made for the run if not given.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Run an experiment; finished cells are skipped, and an interrupted run goes on where it was."""
@@ -103,6 +106,7 @@ def run(
             engine=engine.value if engine else None,
             force=force,
             workers=workers,
+            keys=keys,
             progress=progress,
             config_text=config.text(),
         )
@@ -264,6 +268,35 @@ def synthesize(
         real, out, generator=generator, contract=contract, epsilon=epsilon, delta=delta, rows=rows, seed=seed
     )
     print("\n".join(made.lines))
+
+
+@app.command()
+def attack(
+    real: Annotated[Path, typer.Option(help="Table (or folder of tables) of the patients whose data were used.")],
+    release: Annotated[list[Path], typer.Option(help="Released table; repeatable, for releases of the same patients.")],
+    reference: Annotated[Path, typer.Option(help="Table of patients of the same kind whose data were not used.")],
+    contract: Annotated[
+        Path | None, typer.Option(help="YAML contract; contract.yaml beside the real table if not given.")
+    ] = None,
+    attacks: Annotated[str, typer.Option(help="quick (hundreds) or full (thousands).")] = "full",
+    source: Annotated[
+        str | None, typer.Option(help="synthetic, anonymised or raw; seen from the table if not given.")
+    ] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help="Module with further attacks. Repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Repeats the measurement.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write; never over one that is there.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Attack a released table, synthetic or anonymised, and say what an attacker gains from it."""
+    from pettoolkit.experiment import attack as attacking
+    from pettoolkit.report import risk
+
+    found = attacking.attack(
+        real, release, reference, contract=contract, attacks=attacks, source=source, seed=seed, plugins=plugin or ()
+    )
+    if out is not None:
+        attacking.write(found, out)
+    print(json.dumps(found.as_json(), indent=2) if output is Format.json else "\n".join(risk.lines(found.as_json())))
 
 
 @app.command()

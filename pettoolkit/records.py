@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEMA_VERSION = 1
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Raised whenever the numbers of a cell may change; finished cells of another version run again."""
 
 Json = Any  # a value that json.dumps takes: dict, list, str, int, float, bool or None
@@ -132,6 +132,62 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
+class AttackFigure:
+    """What one attack achieved on one view, beside what it achieves on patients who can't be exposed.
+
+    ``success`` is the attack on patients whose data were used, ``control`` the same attack on ``control`` patients
+    (or the success that is chance by construction: .5 for an AUC, .01 for the true-positive rate at 1 % false
+    positives), ``excess`` = (success - control) / (1 - control), and ``interval`` is the excess's, 95 %.
+    ``patients`` counts distinct patients attacked; ``wanted`` and ``achieved`` count attacks. ``bound`` is the highest
+    ``success`` that the guarantee of the cell leaves room for.
+    """
+
+    attack: str
+    measure: str
+    view: str  # "release" or "insider"
+    knowledge: str  # "none", "quasi-identifiers" or "full"
+    success: float
+    control: float
+    excess: float
+    interval: Interval
+    patients: int
+    wanted: int
+    achieved: int
+    seconds: float
+    bound: float | NotMeasured = NotMeasured("no guarantee, hence no bound")
+    site: str = "*"
+    details: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One view's figures against the thresholds: ``below``, ``above`` or ``undecided``.
+
+    ``figure`` is the strongest attack's excess (chosen on one half of the targets, reported on the other),
+    ``null`` the same attack's where nobody can be exposed; ``left_out`` names attacks that too few patients let decide.
+    """
+
+    state: str
+    figure: float | NotMeasured
+    threshold: float
+    why: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    null: float | NotMeasured = NotMeasured("no null row was attacked")
+
+
+@dataclass(frozen=True)
+class MeasuredRisk:
+    """All attacks of one cell: what they achieved, which did not run and why, and one verdict per view."""
+
+    figures: tuple[AttackFigure, ...]
+    not_run: Mapping[str, str]
+    verdict_release: Verdict
+    verdict_insider: Verdict
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
 class PrivacyStatement:
     """Guarantee, measured risk and trust: three columns, never mixed."""
 
@@ -139,7 +195,7 @@ class PrivacyStatement:
     trust: str
     leaks_if_collude: str
     reversible: str
-    measured: Mapping[str, Json] | NotMeasured = NotMeasured("no attacks were run")
+    measured: MeasuredRisk | NotMeasured = NotMeasured("no attacks were run")
     ledgers: Mapping[str, Json] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

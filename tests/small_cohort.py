@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,9 @@ import pandas as pd
 from flwr.serverapp import Grid
 
 from pettoolkit.arms.app import build_app
-from pettoolkit.arms.keyring import key_schemes
+from pettoolkit.arms.keyring import key_requests
 from pettoolkit.cohort.contract import Column, Contract
-from pettoolkit.encryption.keys import SecretKey
+from pettoolkit.encryption.keys import create
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.hospital.site import Site
 from pettoolkit.records import DpSpec, ModelSpec, RunSpec
@@ -92,11 +96,17 @@ def spec(arm: str, *, model: str = "logistic", seed: int = 0, dp: DpSpec | None 
 
 def hospitals(key_for: RunSpec | None = None, **tables: pd.DataFrame) -> dict[str, Site]:
     """The three hospitals; with the shared keys of an encrypted run in hand if one is given."""
-    keys: tuple[bytes, ...] = ()
-    if key_for is not None:
-        schemes = key_schemes([key_for])
-        keys = tuple(SecretKey.create(replace(scheme, tau=100 * scheme.tau)).to_bytes() for scheme in schemes)
-    return {name: Site(name, tables.get(name, rows(name)), CONTRACT, secret_keys=keys) for name in SITES}
+    keys = None if key_for is None else carried(key_for)
+    return {name: Site(name, tables.get(name, rows(name)), CONTRACT, keys=keys) for name in SITES}
+
+
+def carried(spec: RunSpec) -> Path:
+    """A folder with the key files that a run needs; they serve other runs of the same kind too."""
+    folder = Path(tempfile.mkdtemp(prefix="pettoolkit-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for wanted in key_requests("small", [spec]):
+        create(folder / wanted.file_name, replace(wanted, use=replace(wanted.use, runs=())))
+    return folder
 
 
 def grid(sites: Mapping[str, Site]) -> AbstractContextManager[Grid]:

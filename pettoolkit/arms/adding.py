@@ -21,12 +21,10 @@ class Additions:
         Where, and which run.
     scheme
         Of the run; only its context for additions is used.
-    purpose
-        Of the message that hands the sum back.
     """
 
-    def __init__(self, grid: MeteredGrid, spec: RunSpec, scheme: Scheme, purpose: str = "training") -> None:
-        self._grid, self._spec, self._purpose = grid, spec, purpose
+    def __init__(self, grid: MeteredGrid, spec: RunSpec, scheme: Scheme) -> None:
+        self._grid, self._spec = grid, spec
         self._scheme, self._context = scheme, scheme.add_context()
         self._up = self._down = 0
         self._seconds = {"encrypt": 0.0, "add": 0.0, "decrypt": 0.0}
@@ -53,7 +51,7 @@ class Additions:
             self._grid,
             self._spec,
             "apply",
-            self._purpose,
+            "training",
             wants="metrics",
             sites=self._spec.sites,
             number=number,
@@ -76,11 +74,16 @@ class Additions:
             **{f"cost/{what}_seconds": seconds for what, seconds in self._seconds.items()},
         }
 
-    def parameters(self, flooding_sd: float) -> dict[str, float]:
-        """What the scheme promises, and the largest SD of the noise on what was released."""
+    def parameters(self, released: Mapping[str, float]) -> dict[str, float]:
+        """What the scheme promises; and what the releasing hospital says (``flooding_sd``, ``max_error``).
+
+        ``max_error`` was measured in the slots whose content is known, to the next power of two; ``error_bound`` is what
+        the scheme was chosen for.
+        """
         return {
             "encryption/headroom_bits": self._scheme.headroom_bits,
-            "encryption/flooding_sd": flooding_sd,
+            "encryption/flooding_sd": released["flooding_sd"],
             "encryption/security_bits": float(SECURITY_BITS),
-            "encryption/max_error": self._scheme.error,
+            "encryption/max_error": released["max_error"],
+            "encryption/error_bound": self._scheme.error,
         }

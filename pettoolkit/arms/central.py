@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
-from pettoolkit.arms.common import predictor_of
+from pettoolkit.arms.common import Losses, Model, predictor_of, train_here
 from pettoolkit.arms.exchange import Reply, ask
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import encode, outcome
@@ -59,6 +62,41 @@ def _fault_of(table: pd.DataFrame, contract: Contract) -> str:
 def encoded(table: pd.DataFrame, contract: Contract) -> Rows:
     """Encode rows that were received, as the hospitals encode theirs."""
     return Rows(torch.from_numpy(encode(table, contract)), torch.from_numpy(outcome(table, contract)))
+
+
+def offset_of(rows: Rows, added: float, positive: float) -> float:
+    """What added rows do to the log-odds of the outcome, to be put back: rows of a rare class make it look common.
+
+    With ``added`` rows of ``rows``, ``positive`` of which have the outcome: ``logit`` of the share of positives without
+    them minus that with them (prior correction, King and Zeng 2001, Political Analysis 9:137, equation 7). 0 where a
+    class would be empty.
+    """
+    n, ones = float(len(rows)), float(rows.y.sum())
+    without = (ones - positive, n - added - (ones - positive))
+    if min(*without, ones, n - ones) <= 0:
+        return 0.0
+    return math.log(without[0] / without[1]) - math.log(ones / (n - ones))
+
+
+def shifted(arrays: Arrays, offset: float) -> dict[str, npt.NDArray[Any]]:
+    """A model, or all candidates of one training, with ``offset`` more on every log-odds."""
+    out = dict(arrays)
+    if offset == 0:
+        return out
+    if "root" in out:  # a forest begins with a single leaf
+        value = out["value"].copy()
+        value[out["root"][0]] += offset
+        return out | {"value": value}
+    last = max(name for name in out if name.endswith(".bias"))
+    return out | {last: (out[last] + offset).astype(out[last].dtype)}
+
+
+def train_shifted(
+    spec: RunSpec, contract: Contract, rows: Rows, losses: Losses, offset: float, *labels: str
+) -> tuple[Model, int]:
+    """:func:`train_here`, with the log-odds put back before validation patients judge, and in the kept model."""
+    model, index = train_here(spec, contract, rows, lambda made: losses(shifted(made, offset)), *labels)
+    return shifted(model, offset), index
 
 
 def ask_validation(grid: MeteredGrid, spec: RunSpec, candidates: Arrays) -> list[float]:

@@ -1,4 +1,4 @@
-"""The hospitals' shared keys of several runs: one per ring, with flooding sized for all that is decrypted under it."""
+"""Which keys the hospitals of several runs share: one per purpose and ring, sized for all that they decrypt."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from pettoolkit.arms import registry
 from pettoolkit.records import RunSpec
 
 if TYPE_CHECKING:
+    from pettoolkit.encryption.keys import KeyRequest
     from pettoolkit.encryption.parameters import Scheme
 
+REPEATS = 2
+"""Flooding is sized for all runs of a key played so often: a run that was interrupted decrypts again."""
 
-def key_schemes(specs: Iterable[RunSpec]) -> tuple[Scheme, ...]:
-    """For what keys are needed, one scheme per ring: that of the longest vector, tau added up over the runs."""
-    by_ring: dict[tuple[int, tuple[int, ...]], list[Scheme]] = {}
+
+def key_requests(experiment: str, specs: Iterable[RunSpec]) -> tuple[KeyRequest, ...]:
+    """Keys that these runs need: for each purpose and ring that of most hospitals, tau added up over the runs."""
+    wanted: dict[tuple[str, tuple[int, tuple[int, ...]]], list[tuple[Scheme, str]]] = {}
     for spec in specs:
         scheme = registry.key_scheme(spec)
         if scheme is not None:
-            by_ring.setdefault(scheme.ring, []).append(scheme)
+            wanted.setdefault((registry.key_purpose(spec.arm), scheme.ring), []).append((scheme, spec.run_id))
+    if not wanted:
+        return ()
+    from pettoolkit.encryption.keys import KeyRequest, KeyUse
+
     return tuple(
-        replace(max(schemes, key=lambda s: (s.values, s.sites)), tau=sum(s.tau for s in schemes))
-        for _, schemes in sorted(by_ring.items())
+        KeyRequest(
+            _together([scheme for scheme, _ in jobs]), KeyUse(purpose, experiment, tuple(run for _, run in jobs))
+        )
+        for (purpose, _), jobs in sorted(wanted.items())
     )
 
 
-def shared_keys(specs: Iterable[RunSpec]) -> tuple[bytes, ...]:
-    """Fresh keys for these runs, as the contents of key files; none if no run needs one."""
-    schemes = key_schemes(specs)
-    if not schemes:
-        return ()
-    from pettoolkit.encryption.keys import SecretKey
-
-    return tuple(SecretKey.create(scheme).to_bytes() for scheme in schemes)
+def _together(schemes: list[Scheme]) -> Scheme:
+    largest = max(schemes, key=lambda s: (s.sites, s.values))
+    return replace(largest, values=max(s.values for s in schemes), tau=REPEATS * sum(s.tau for s in schemes))

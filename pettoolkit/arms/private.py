@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from pettoolkit.arms.common import start
 from pettoolkit.arms.exchange import ask
@@ -29,7 +31,7 @@ from pettoolkit.models.training import Rows
 from pettoolkit.privacy import conditions
 from pettoolkit.privacy.gradients import engine_for
 from pettoolkit.privacy.ledger import Budget, Ledger
-from pettoolkit.privacy.noise import SeededNoise
+from pettoolkit.privacy.noise import SeededNoise, SystemNoise
 from pettoolkit.privacy.optimiser import DpTraining, PrivateRows, train_private
 from pettoolkit.privacy.settings import DpPlan, plan_for, settings_for
 from pettoolkit.privacy.statement import COORDINATOR, guarantee
@@ -93,7 +95,7 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
         sites=len(spec.sites),
         smallest=here,
         local_steps=spec.options.get("strategy") not in (None, "fedsgd"),
-        patient_known=site.contract.named("patient_id") is not None,
+        patient_known=site.patients_known,
     )
     plan = _plan(spec, mode, patients, here)
     net, _ = start(spec, site.narrowed(spec))
@@ -109,15 +111,31 @@ def train_at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[Params,
     return train_private(rows, ledger, initial, plan.mechanism, plan.training, here), here
 
 
-def train_at_coordinator(spec: RunSpec, net: DenseNet, initial: Params, rows: Rows) -> tuple[Params, Ledger]:
-    """The coordinator trains privately on rows that it holds; its ledger covers the patients of all hospitals."""
-    dp = budget_of(spec)
-    conditions.check(dp, sites=len(spec.sites), smallest=len(rows))
-    plan = _plan(spec, "central", len(rows), len(rows))
+def train_at_coordinator(
+    spec: RunSpec,
+    net: DenseNet,
+    initial: Params,
+    rows: Rows,
+    patient: Tensor | None = None,
+    *,
+    simulated: bool = True,
+) -> tuple[Params, Ledger]:
+    """The coordinator trains privately on rows that it holds; its ledger covers the patients of all hospitals.
+
+    Parameters
+    ----------
+    patient
+        Whose each row is, shape (n,); None: each row is a unit of its own (synthetic rows).
+    simulated
+        Whether noise comes from the run's seed; the system's entropy otherwise.
+    """
+    dp, patients = budget_of(spec), len(rows) if patient is None else len(torch.unique(patient))
+    conditions.check(dp, sites=len(spec.sites), smallest=patients)
+    plan = _plan(spec, "central", patients, patients)
     ledger = Ledger(COORDINATOR, spec.run_id, Budget(dp.epsilon, dp.delta), plan.mechanism)
-    noise = SeededNoise(spec.seed, COORDINATOR, "central")
-    private = PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, "central")
-    return train_private(private, ledger, initial, plan.mechanism, plan.training, len(rows)), ledger
+    noise = SeededNoise(spec.seed, COORDINATOR, "central") if simulated else SystemNoise()
+    private = PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, "central", patient)
+    return train_private(private, ledger, initial, plan.mechanism, plan.training, patients), ledger
 
 
 def _written_steps(spec: RunSpec) -> int | None:
@@ -126,7 +144,14 @@ def _written_steps(spec: RunSpec) -> int | None:
 
 
 def _plan(spec: RunSpec, mode: str, patients: int, here: int) -> DpPlan:
+    """The run's plan, for a place with ``here`` of all ``patients``.
+
+    Poisson batches under shared noise: all hospitals sample with one probability, so that they calibrate to one sigma.
+    With a probability of its own each would add its part of another noise, and the sum would carry too little for some.
+    """
     training = training_of(spec, patients)
+    if mode == "shared":
+        here = patients // len(spec.sites)
     return _calibrated(budget_of(spec), spec.model, len(spec.sites), mode, patients, here, training)
 
 
@@ -161,7 +186,7 @@ def summary_of(site: Site, request: Request, run: str) -> Envelope:
     if ledger is None:
         raise Refused(f"hospital {site.name}: it has no ledger of this run (nothing private was asked of it)")
     text = json.dumps(ledger.summary(), sort_keys=True).encode()
-    patients = len(site.index(request.spec, "train"))
+    _, patients = site.training_patients(request.spec)
     return Envelope("statistics", request.purpose, Arrays({"ledger": np.frombuffer(text, dtype=np.uint8)}, patients))
 
 
@@ -173,7 +198,8 @@ def ask_ledgers(grid: MeteredGrid, spec: RunSpec, purpose: str = "release") -> d
 
 def stated(statement: PrivacyStatement, spec: RunSpec, ledgers: Mapping[str, Mapping[str, Json]]) -> PrivacyStatement:
     """An arm's statement with the guarantee that its ledgers prove."""
-    proved = guarantee(ledgers, noise=mode_of(spec), sites=len(spec.sites), simulated=True)
+    simulated = any(ledger["simulated_noise"] for ledger in ledgers.values())
+    proved = guarantee(ledgers, noise=mode_of(spec), sites=len(spec.sites), simulated=simulated)
     return replace(statement, guarantee=proved, ledgers=ledgers)
 
 

@@ -29,7 +29,7 @@ ARMS = (
 )
 
 ENCRYPTED = ("encrypted_aggregation", "encrypted_statistics", "encrypted_records")
-"""Arms whose hospitals share a secret key; for which ring, their ``scheme.py`` says."""
+"""Arms whose hospitals share a secret key; for what and for which ring, their ``scheme.py`` says."""
 
 Handler = Callable[[Site, Request], Envelope]
 
@@ -52,6 +52,11 @@ def key_scheme(spec: RunSpec) -> Scheme | None:
         return None
     found: Scheme = _module(spec.arm, "scheme").key_scheme(spec)  # type: ignore[attr-defined]
     return found
+
+
+def key_purpose(arm: str) -> str:
+    """For what the key of an arm with a shared key is made (``scheme.py``)."""
+    return str(_module(arm, "scheme").PURPOSE)  # type: ignore[attr-defined]
 
 
 def _module(arm: str, half: str) -> object:

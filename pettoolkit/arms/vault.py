@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pettoolkit.arms import registry
+from pettoolkit.encryption import keys
 from pettoolkit.encryption.flooding import FloodingLedger
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import Scheme
-from pettoolkit.errors import Refused
+from pettoolkit.errors import PetError, Refused
 from pettoolkit.hospital.site import Site
+from pettoolkit.hospital.store import Store
 from pettoolkit.records import RunSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def key_for(site: Site, scheme: Scheme) -> SecretKey:
-    """The key that this hospital holds for a scheme's ring.
+def key_for(site: Site, spec: RunSpec, scheme: Scheme) -> SecretKey:
+    """This hospital's key for a run of its arm, read from the file that was carried here.
 
     Raises
     ------
     Refused
-        If it holds no key at all, or none for this ring.
+        If it holds no key at all, or none for this purpose, run and ring.
     """
-    return _held(site, scheme).for_scheme(scheme)
+    return _held(site, spec, scheme).for_scheme(scheme)
 
 
-def ledger_of(site: Site, key: SecretKey) -> FloodingLedger:
+def ledger_of(site: Site, spec: RunSpec, key: SecretKey) -> FloodingLedger:
     """What was decrypted under this key by all runs; the noise is sized for as many as the key was made for."""
-    scheme = replace(key.scheme, tau=_held(site, key.scheme).scheme.tau)
-    stored = site.store.get(f"flooding/{key.key_id}")
+    scheme = replace(key.scheme, tau=_held(site, spec, key.scheme).scheme.tau)
+    stored = _counts(site).get(_counted(site, key.key_id))
     if stored is None:
         return FloodingLedger(scheme, key.key_id)
     return replace(FloodingLedger.from_dict(json.loads(stored)), scheme=scheme)
@@ -49,20 +53,27 @@ def released_here(site: Site, spec: RunSpec) -> None:
 
 def keep(site: Site, ledger: FloodingLedger) -> None:
     """Write the count down; call it before what was counted is used."""
-    site.store.put(f"flooding/{ledger.key_id}", json.dumps(ledger.to_dict()).encode())
+    _counts(site).put(_counted(site, ledger.key_id), json.dumps(ledger.to_dict()).encode())
 
 
-def count(site: Site, key: SecretKey, ciphertexts: int) -> None:
-    """Count decryptions before they happen.
+def count(site: Site, spec: RunSpec, key: SecretKey, blobs: Sequence[bytes]) -> None:
+    """Count decryptions before they happen; call it after everything that is written in the clear was checked.
+
+    The very same ciphertexts again tell nothing new, so they are counted once.
 
     Raises
     ------
     FloodingSpent
         If the noise of what is released was not sized for that many.
     """
-    ledger = ledger_of(site, key)
-    ledger.count(ciphertexts)
+    digest = hashlib.sha256(b"".join(blobs)).digest()
+    last = f"flooding/last/{key.key_id}"
+    if site.store.get(last) == digest:
+        return
+    ledger = ledger_of(site, spec, key)
+    ledger.count(len(blobs))
     keep(site, ledger)
+    site.store.put(last, digest)
 
 
 def dump(arrays: Arrays) -> bytes:
@@ -92,15 +103,19 @@ def stored(site: Site, name: str, number: int) -> dict[str, npt.NDArray[Any]]:
     return load(data)
 
 
-def _held(site: Site, scheme: Scheme) -> SecretKey:
-    """The carried key for a ring, with the scheme that it was made for."""
-    if not site.secret_keys:
+def _held(site: Site, spec: RunSpec, scheme: Scheme) -> SecretKey:
+    """The carried key for a run, with the scheme that it was made for."""
+    if site.keys is None:
         raise Refused(f"hospital {site.name}: it has no encryption key (carry the key file there before the run)")
-    for data in site.secret_keys:
-        key = SecretKey.from_bytes(data, f"hospital {site.name}")
-        if key.scheme.ring == scheme.ring:
-            return key
-    raise Refused(
-        f"hospital {site.name}: it has no encryption key for ring {scheme.ring[0]} with primes {scheme.ring[1]} "
-        "(make one for this experiment with `pettoolkit keys create`)"
-    )
+    try:
+        return keys.load_once(keys.find(site.keys, registry.key_purpose(spec.arm), scheme, spec.run_id).path)
+    except PetError as error:
+        raise Refused(f"hospital {site.name}: {error}") from None
+
+
+def _counts(site: Site) -> Store:
+    return site.store if site.key_counts is None else site.key_counts
+
+
+def _counted(site: Site, key_id: str) -> str:
+    return f"flooding/{site.name}/{key_id}"

@@ -1,4 +1,4 @@
-"""A cohort: the hospitals of an experiment, each with one row per patient, whatever their source."""
+"""A cohort: the hospitals of an experiment, whatever their source; a patient's rows are all in one hospital."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Hospital:
     """One site's table.
 
     ``rows`` has the columns of the cohort's contract in natural units, NaN (numbers) or ``None`` (categories) where
-    missing, one row per patient; where the contract has a ``split``, also a column ``period`` (``train`` or ``test``).
+    missing, one row per patient (``tables`` of grain ``row`` may have several); where the contract has a ``split``,
+    also a column ``period`` (``train`` or ``test``).
     ``digest`` is :func:`table_digest` of the rows.
     """
 
@@ -76,8 +77,8 @@ def load_cohort(
     contract
         YAML contract; for ``tables`` it defaults to ``contract.yaml`` beside the data, else to the package's own.
     stays
-        Simulated: stays drawn per hospital, before the landmark. Otherwise: at most so many rows per
-        hospital, chosen by a hash of the patient id.
+        Simulated: stays drawn per hospital, before the landmark. Otherwise: at most so many patients per
+        hospital, with all of their rows, chosen by a hash of the patient id.
     include
         Names of the hospitals to keep; all if empty.
 
@@ -114,14 +115,14 @@ def table_digest(rows: pd.DataFrame) -> str:
 
 
 def shared_patients(rows_of: Mapping[str, pd.DataFrame], contract: Contract) -> list[str]:
-    """List hospitals that share patients, and hospitals with a patient twice; ids are compared as text, hashed."""
+    """List hospitals that share patients; ids are compared as text, hashed."""
     name = contract.named("patient_id")
     if name is None:
         return []
     seen: dict[bytes, str] = {}
     counts: dict[tuple[str, str], int] = {}
     for site in sorted(rows_of):
-        for identifier in rows_of[site][name]:
+        for identifier in rows_of[site][name].astype(str).unique():
             key = _hashed(identifier)
             if key in seen:
                 pair = (seen[key], site)
@@ -129,9 +130,8 @@ def shared_patients(rows_of: Mapping[str, pd.DataFrame], contract: Contract) -> 
             seen.setdefault(key, site)
     lines = []
     for (first, second), n in sorted(counts.items()):
-        where = f"hospitals {first} and {second} share" if first != second else f"hospital {first} has twice"
         patients = "patient" if n == 1 else "patients"
-        lines.append(f"{name}: {where} {n} {patients}; a patient must be in one row of one hospital")
+        lines.append(f"{name}: hospitals {first} and {second} share {n} {patients}; a patient must be in one hospital")
     return lines[:_LISTED]
 
 
@@ -171,11 +171,11 @@ def _included(rows_of: dict[str, pd.DataFrame], include: Sequence[str], path: Pa
 
 
 def _sample(rows: pd.DataFrame, contract: Contract, stays: int) -> pd.DataFrame:
-    """At most ``stays`` rows, in their order; which ones does not depend on that order."""
+    """All rows of at most ``stays`` patients, in their order; which patients does not depend on that order."""
     name = contract.named("patient_id")
-    keys = [_hashed(identifier) for identifier in (rows[name] if name else rows.index)]
-    chosen = sorted(sorted(range(len(rows)), key=lambda i: keys[i])[:stays])
-    return rows.iloc[chosen].reset_index(drop=True)
+    whose = (rows[name] if name else rows.index.to_series()).astype(str)
+    chosen = sorted(whose.unique(), key=_hashed)[:stays]
+    return rows[whose.isin(chosen)].reset_index(drop=True)
 
 
 def _hashed(identifier: object) -> bytes:

@@ -107,21 +107,18 @@ def check_sites(gathered: Gathered, site_column: str | None, findings: Findings)
 
 
 def check_patients(gathered: Gathered, contract: Contract, findings: Findings) -> None:
-    """Report patients in two hospitals, and of grain ``row`` in two rows."""
+    """Report patients in two hospitals; several rows of a patient in one hospital are the patient's rows."""
     name = contract.named("patient_id")
     if name is None:
         return
     ids = gathered.frame[name].to_numpy()
     there = np.flatnonzero(~pd.isna(ids) & ~pd.isna(gathered.site))
     first: dict[str, int] = {}
-    repeated: dict[int, int] = {}
     shared: dict[tuple[str, str], int] = {}
     for i in there:
         before = first.setdefault(ids[i], i)
         if gathered.site[before] != gathered.site[i]:
             shared.setdefault((ids[i], gathered.site[i]), i)
-        elif before != i:
-            repeated[i] = before
     findings.add(
         "patients in two hospitals",
         name,
@@ -131,16 +128,6 @@ def check_patients(gathered: Gathered, contract: Contract, findings: Findings) -
             f"the same patient (also {gathered.where(first[ids[i]])}); a patient must be in one hospital"
         ),
     )
-    if contract.grain == "row":
-        findings.add(
-            "patients in two rows",
-            name,
-            list(repeated),
-            lambda i: (
-                f"{gathered.where(i)}: {name}: the same patient as {gathered.where(repeated[i])}; "
-                "grain row has one row per patient"
-            ),
-        )
 
 
 def check_hours(gathered: Gathered, contract: Contract, findings: Findings) -> Gathered:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pettoolkit.cohort.columns import Bools, Findings, Objects, Reader
-from pettoolkit.cohort.contract import Column, Contract
+from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.landmark import landmark_rows, row_contract
 from pettoolkit.cohort.tablechecks import (
     PERIOD,
@@ -48,9 +48,10 @@ def load_tables(path: Path | Sequence[Path], contract: Path | None = None) -> tu
     Returns
     -------
     rows_of, contract
-        Hospital to rows (one per patient; of grain ``hour`` after the landmark), with a column :data:`PERIOD` where the
-        contract has a ``split``. Numbers are float64, the outcome int8, everything else text. A table without a
-        patient id gets one (``patient_id``) from the hospital and the row's number.
+        Hospital to rows (of grain ``hour`` one per patient, after the landmark; of grain ``row`` as many per patient as
+        the table has), with a column :data:`PERIOD` where the contract has a ``split``. Numbers are float64, the
+        outcome int8, everything else text. A table without a patient id gets none: nobody knows then whether two
+        rows are the same patient's, and differential privacy is refused.
 
     Raises
     ------
@@ -148,8 +149,6 @@ def _rows(
 ) -> tuple[dict[str, pd.DataFrame], Contract]:
     used = contract.model_copy(update={"columns": tuple(c for c in contract.columns if c.role != "ignored")})
     frame = gathered.frame[[c.name for c in used.columns]]
-    if used.named("patient_id") is None:
-        used, frame = _with_ids(used, frame, gathered)
     rows_of = {str(site): frame[gathered.site == site].reset_index(drop=True) for site in sorted(set(gathered.site))}
     periods = {site: period[gathered.site == site] for site in rows_of} if period is not None else {}
     outcome = used.outcome.name
@@ -169,14 +168,3 @@ def _rows(
         where = path if isinstance(path, Path) else path[0]
         raise BadInput([f"{where}: an empty hospital: {site}: {why}" for site in empty])
     return landmarks, row_contract(used)
-
-
-def _with_ids(contract: Contract, frame: pd.DataFrame, gathered: Gathered) -> tuple[Contract, pd.DataFrame]:
-    """Add an id of hospital and row where the table has none."""
-    taken = {c.name for c in contract.columns}
-    name = next(n for n in ("patient_id", "patient_id_", "row_id") if n not in taken)
-    column = Column(name=name, role="patient_id", kind="category")
-    number = pd.Series(gathered.site).groupby(gathered.site).cumcount() + 1
-    ids = [f"{site}-{n}" for site, n in zip(gathered.site, number, strict=True)]
-    frame = frame.assign(**{name: np.array(ids, dtype=object)})[[name, *frame.columns]]
-    return contract.model_copy(update={"columns": (column, *contract.columns)}), frame

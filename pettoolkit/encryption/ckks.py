@@ -7,7 +7,9 @@ The bindings hold the GIL: spread hospitals over processes, not threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,28 @@ def add(add_context: bytes, ciphertexts: Iterable[Sequence[bytes]]) -> list[byte
     return adder.result()
 
 
+@dataclass(frozen=True, eq=False)
+class Decrypted:
+    """A decrypted sum.
+
+    Parameters
+    ----------
+    values
+        Shape (values,).
+    error
+        Largest error measured where the plaintext is known: in control slots and in slots that nobody filled. It is a
+        function of the exact decryption, so it leaves a hospital coarsened (:func:`coarse`) or not at all.
+    """
+
+    values: Vector
+    error: float
+
+
+def coarse(error: float) -> float:
+    """The next power of two, which is all that may be told of a measured error."""
+    return 2.0 ** math.ceil(math.log2(error)) if error > 0 else 0.0
+
+
 def decrypt(
     key: SecretKey,
     blobs: Sequence[bytes],
@@ -182,6 +206,18 @@ def decrypt(
     label: str = "",
     members: Sequence[str] | None = None,
 ) -> Vector:
+    """The values of :func:`decrypt_measured`, where neither count nor error is wanted."""
+    return decrypt_measured(key, blobs, expected_sites, label, members).values
+
+
+def decrypt_measured(
+    key: SecretKey,
+    blobs: Sequence[bytes],
+    expected_sites: int,
+    label: str = "",
+    members: Sequence[str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Decrypted:
     """Decrypt a sum inside a hospital.
 
     Parameters
@@ -194,10 +230,12 @@ def decrypt(
         Hospitals that must be in the sum; the count slot says how many are.
     members
         Their names, where each encrypted with its own: then each must be in the sum exactly once.
+    before
+        Called when all that can be checked without the key was checked, before anything is decrypted (to count it).
 
     Returns
     -------
-    ndarray of shape (values,)
+    Decrypted
         Exact to ``scheme.error``. Before any of it leaves the hospitals, it must be flooded.
 
     Raises
@@ -211,23 +249,29 @@ def decrypt(
     header, payloads = envelope.unseal_all(blobs, scheme)
     _check_header(header, key, expected_sites, label)
     ring = _seal.ring(*scheme.ring)
+    with _seal.scratch() as scratch:
+        loaded = [_load(scratch, ring, payload, scheme, index) for index, payload in enumerate(payloads)]
+    if before is not None:
+        before()
     decryptor = seal.Decryptor(ring.context, key.native())
     plain = seal.Plaintext()
     pieces: list[Vector] = []
-    left = scheme.values
-    with _seal.scratch() as scratch:
-        for index, payload in enumerate(payloads):
-            decryptor.decrypt(_load(scratch, ring, payload, scheme, index), plain)
-            slots = np.array(ring.encoder.decode_complex(plain))
-            piece, control = from_slots(slots, min(left, scheme.values_per_ciphertext))
-            if members is None:
-                envelope.check_control(control, key.check_value(label, index), expected_sites, index)
-            else:
-                marks = sum(key.check_value(label, index, member) for member in members)
-                envelope.check_members(control, complex(len(members), marks), index)
-            pieces.append(piece)
-            left -= len(piece)
-    return np.concatenate(pieces)
+    left, error = scheme.values, 0.0
+    for index, ciphertext in enumerate(loaded):
+        decryptor.decrypt(ciphertext, plain)
+        full, control = from_slots(np.array(ring.encoder.decode_complex(plain)), scheme.values_per_ciphertext)
+        if members is None:
+            expected = expected_sites * complex(1.0, key.check_value(label, index))
+            envelope.check_control(control, key.check_value(label, index), expected_sites, index)
+        else:
+            expected = complex(len(members), sum(key.check_value(label, index, member) for member in members))
+            envelope.check_members(control, expected, index)
+        size = min(left, scheme.values_per_ciphertext)
+        apart = control - expected
+        error = max(error, abs(apart.real), abs(apart.imag), float(np.abs(full[size:]).max(initial=0.0)))
+        pieces.append(full[:size])
+        left -= size
+    return Decrypted(np.concatenate(pieces), error)
 
 
 def _check_header(header: Header, key: SecretKey, expected_sites: int, label: str) -> None:
@@ -263,6 +307,10 @@ def _load(scratch: _seal.Scratch, ring: _seal.Ring, payload: bytes, scheme: Sche
     import tenseal.sealapi as seal
 
     loaded = scratch.load(seal.Ciphertext(), ring, payload, f"ciphertext {index}")
+    if loaded.parms_id() != ring.context.first_parms_id():
+        raise ForeignCiphertext(
+            f"ciphertext {index}: of other parameters than fresh ones; nothing but sums is decrypted"
+        )
     if loaded.scale != scheme.scale:
         raise ForeignCiphertext(f"ciphertext {index}: its scale is not the scheme's 2^{scheme.scale_bits}")
     if loaded.size() != 2 or loaded.is_transparent():

@@ -206,8 +206,9 @@ class RecordsTrainer:
         """``lr / n`` times the first slot of each block, zero elsewhere. Level 5."""
         import tenseal.sealapi as seal
 
-        mask = np.zeros((self.plan.blocks, self.plan.block))
-        mask[: self.plan.features, 0] = self.plan.learning_rate / self.plan.rows
+        columns = np.zeros((self.plan.features, self.plan.block))
+        columns[:, 0] = self.plan.learning_rate / self.plan.rows
+        mask = self.plan.blocked(columns)
         plain, out = seal.Plaintext(), seal.Ciphertext()
         scale = target_scale * self._last_prime(gradient) / gradient.scale
         self._ring.encoder.encode(mask.ravel(), gradient.parms_id(), scale, plain)

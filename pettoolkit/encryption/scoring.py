@@ -149,6 +149,8 @@ def decrypt_logits(key: SecretKey, blob: bytes) -> Vector:
     plain = seal.Plaintext()
     with _seal.scratch() as scratch:
         loaded = scratch.load(seal.Ciphertext(), ring, payload, "encrypted logits")
+    if loaded.parms_id() != ring.context.first_parms_id() or loaded.scale != 2.0 ** (2 * SCALE_BITS):
+        raise ForeignCiphertext("encrypted scoring: an answer of another level or scale")
     seal.Decryptor(ring.context, key.native()).decrypt(loaded, plain)
     flat = np.array(ring.encoder.decode_complex(plain)).view(np.float64)
     logits: Vector = flat[: header.values].copy()

@@ -9,21 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.errors import Refused
+from pettoolkit.evaluation.subgroups import AGE_BANDS
 from pettoolkit.hospital.envelope import Envelope, Scores
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.models.predictor import predictor
-
-AGE_BANDS = (40, 60, 75)
-"""Public cut points of the age bands that are reported as subgroups."""
 
 
 def predict(site: Site, request: Request) -> Envelope:
     """Scores of all models on this hospital's test patients.
 
     ``request.arrays`` holds the models as ``{number}/{tensor}``, numbered from 0. The answer has
-    ``patient`` (index in the hospital's own table), ``y``, ``score`` of shape (models, n), and one
-    array of small integers per subgroup column.
+    ``patient`` (number of the patient's first row in the hospital's own table), ``y``, ``score`` of shape
+    (models, n), and one array of small integers per subgroup column.
     """
     spec = request.spec
     rows = site.part(spec, "test")
@@ -36,7 +34,7 @@ def predict(site: Site, request: Request) -> Envelope:
             raise Refused(f"hospital {site.name}: the model that was sent can't be used ({error})") from None
     index = site.index(spec, "test")
     answer: dict[str, npt.NDArray[np.generic]] = {
-        "patient": index.astype(np.int64),
+        "patient": site.numbers(index),
         "y": rows.y.numpy().astype(np.int8),
         "score": np.stack([model.scores(arrays, rows.x) for arrays in sent]),
     }

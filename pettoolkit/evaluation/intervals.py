@@ -2,7 +2,7 @@
 
 Each patient gets one random weight per resample, the same in every arm and every seed, so that two
 arms are compared on the same resampled patients and a patient who is in several seeds' test sets
-counts as one patient, not as several.
+counts as one patient, not as several. So does a patient with several rows: all of them get the patient's weight.
 
 The weights are exponential with mean 1 (the Bayesian bootstrap, Rubin 1981) instead of multinomial
 counts: an AUROC only sees weights relative to their sum within an outcome, and exponentials divided
@@ -12,9 +12,13 @@ in the test set; a hospital with few positives never loses all of them in a resa
 within the outcome needs no further step.
 
 The percentiles of so few positives as a hospital has are too narrow (5 positives: 80 % instead of
-95 %). So the distances from the median are stretched as Student's t asks (Hesterberg 2015, "What
-teachers should know about the bootstrap", section 5.2, there by moving the percentiles); the degrees
-of freedom are those of the rarer outcome, pooled over hospitals by Welch and Satterthwaite.
+95 %), and near 1 they are lopsided the wrong way. So an AUROC's interval is Student's t on the logit
+scale, with the resamples' standard deviation (the logit among the intervals that Qin and Hotilovac
+2008 compare, Stat Methods Med Res 17:207); the degrees of freedom are those of the rarer outcome,
+pooled over hospitals by Welch and Satterthwaite. Scores that separate the outcomes have no spread to
+resample: there the interval is Newcombe's (2006, Stat Med 25:559, method 5). A difference of two
+AUROCs has its percentiles, their distances from the median stretched as Student's t asks (Hesterberg
+2015, "What teachers should know about the bootstrap", section 5.2, there by moving the percentiles).
 
 Hospitals are not resampled: an interval speaks about these hospitals and about other patients of
 theirs. Models are not refitted: the spread over training runs is the SD over seeds, not this interval.
@@ -37,6 +41,8 @@ RESAMPLES = 1000
 LEVEL = 0.95
 LEAST_PER_CLASS = 5
 """A hospital's own interval needs this many of both outcomes: below, resampling knows too little."""
+
+TOO_FEW = NotMeasured(f"fewer than {LEAST_PER_CLASS} patients of one outcome at this site")
 
 _BLOCK = 250_000  # weights held at once (2 MB): stays in the processor's cache
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -122,7 +128,7 @@ def bootstrap_mean_site_auroc(
     values: dict[str, Figure] = {s: e if isinstance(e, NotMeasured) else e.value for s, e in per_site.items()}
     worst = robustness.worst_site(values)
     return MeanSiteAuroc(
-        mean=_mean_estimate(values, draws, {s: _rarer(seeds, s) for s in sites if _runs_with(seeds, s)}),
+        mean=_mean_estimate(values, draws, {s: _counts(seeds, s) for s in sites if _runs_with(seeds, s)}),
         per_site=per_site,
         worst_site=worst,
         worst=worst if isinstance(worst, NotMeasured) else per_site[worst],
@@ -130,15 +136,28 @@ def bootstrap_mean_site_auroc(
     )
 
 
-def paired_difference(
+@dataclass(frozen=True)
+class PairedAuroc:
+    """AUROC of one arm minus that of another, on the same patients, means over seeds.
+
+    ``per_site`` has the hospitals where both are defined, ``mean`` is the unweighted mean over them.
+    """
+
+    mean: Estimate
+    per_site: Mapping[str, Estimate]
+
+
+def paired_auroc(
     a: Sequence[Predictions], b: Sequence[Predictions], sites: Sequence[str] | None = None, resamples: int = RESAMPLES
-) -> tuple[float, Interval] | NotMeasured:
-    """Mean-site AUROC of ``a`` minus that of ``b``, on the same resampled patients.
+) -> PairedAuroc | NotMeasured:
+    """AUROC of ``a`` minus that of ``b`` on the same resampled patients, hospital by hospital and in the mean.
 
     Parameters
     ----------
     a, b
         Two arms over the same seeds, in the same order.
+    sites
+        Hospitals to take, default all that occur.
 
     Raises
     ------
@@ -148,8 +167,9 @@ def paired_difference(
     names = [list(dict.fromkeys(s for run in arm for s in run)) if sites is None else list(sites) for arm in (a, b)]
     if len(a) != len(b) or set(names[0]) != set(names[1]):
         raise ValueError("a paired difference needs the same seeds and the same hospitals in both arms")
-    point: list[float] = []
+    point: dict[str, float] = {}
     draws: dict[str, Array | NotMeasured] = {}
+    per_site: dict[str, Estimate] = {}
     for site in names[0]:
         one, two = _site_value(a, site), _site_value(b, site)
         first, second = _site_draws(a, site, resamples), _site_draws(b, site, resamples)
@@ -157,11 +177,26 @@ def paired_difference(
             continue
         if isinstance(first, NotMeasured) or isinstance(second, NotMeasured):
             continue
-        point.append(one - two)
-        draws[site] = first - second
+        point[site], difference, rarer = one - two, first - second, min(_counts(a, site))
+        draws[site] = difference
+        few = rarer < LEAST_PER_CLASS
+        per_site[site] = Estimate(point[site], TOO_FEW if few else percentile_interval(difference, rarer - 1))
     if not point:
         return NotMeasured("undefined at every site")
-    return float(np.mean(point)), _mean_interval(draws, {site: _rarer(a, site) for site in draws})
+    mean, freedom = _mean_draws(draws, {site: _counts(a, site) for site in draws})
+    value = float(np.mean(list(point.values())))
+    return PairedAuroc(Estimate(value, percentile_interval(mean, freedom)), per_site)
+
+
+def paired_difference(
+    a: Sequence[Predictions], b: Sequence[Predictions], sites: Sequence[str] | None = None, resamples: int = RESAMPLES
+) -> tuple[float, Interval] | NotMeasured:
+    """Mean of :func:`paired_auroc` alone, with its interval."""
+    found = paired_auroc(a, b, sites, resamples)
+    if isinstance(found, NotMeasured):
+        return found
+    interval = found.mean.interval
+    return interval if isinstance(interval, NotMeasured) else (found.mean.value, interval)
 
 
 def percentile_interval(values: Array, freedom: float) -> Interval:
@@ -170,10 +205,51 @@ def percentile_interval(values: Array, freedom: float) -> Interval:
 
     tail = (1 - LEVEL) / 2
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail])
-    # Exponential weights give n / (n + 1) of the mean's variance over n, an unbiased one n / (n - 1).
-    narrow = np.sqrt((freedom + 2) / freedom) if np.isfinite(freedom) else 1.0
-    stretch = narrow * t.ppf(1 - tail, freedom) / norm.ppf(1 - tail)
+    stretch = _unbiased(freedom) * t.ppf(1 - tail, freedom) / norm.ppf(1 - tail)
     return Interval(float(middle - stretch * (middle - low)), float(middle + stretch * (high - middle)))
+
+
+def auroc_interval(value: float, values: Array, freedom: float, positives: int, negatives: int) -> Interval:
+    """Student's t interval of an AUROC on the logit scale; between 0 and 1, and around ``value``.
+
+    Parameters
+    ----------
+    value
+        The AUROC itself.
+    values
+        Its resamples, of which only the standard deviation is used.
+    freedom
+        Degrees of freedom.
+    positives, negatives
+        Patients with and without the outcome, for an AUROC of exactly 0 or 1.
+    """
+    from scipy.stats import t
+
+    if value in (0.0, 1.0):
+        bound = separated_bound(positives, negatives)
+        return Interval(bound, 1.0) if value == 1.0 else Interval(0.0, 1 - bound)
+    reach = t.ppf((1 + LEVEL) / 2, freedom) * _unbiased(freedom) * float(values.std()) / (value * (1 - value))
+    centre = np.log(value / (1 - value))
+    return Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - reach, centre + reach)))
+
+
+def separated_bound(positives: int, negatives: int) -> float:
+    """Lowest AUROC that is compatible with scores that separate the outcomes (Newcombe 2006, method 5)."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    quantile, average = norm.ppf((1 + LEVEL) / 2), (positives + negatives) / 2 - 1
+
+    def gap(auroc: float) -> float:
+        shape = 1 + average * ((1 - auroc) / (2 - auroc) + auroc / (1 + auroc))
+        return float(1 - auroc - quantile * np.sqrt(auroc * (1 - auroc) * shape / (positives * negatives)))
+
+    return float(brentq(gap, 1e-12, 1 - 1e-9))
+
+
+def _unbiased(freedom: float) -> float:
+    """Exponential weights give n / (n + 1) of the mean's variance over n, an unbiased one n / (n - 1)."""
+    return float(np.sqrt((freedom + 2) / freedom)) if np.isfinite(freedom) else 1.0
 
 
 def _mix(bits: Array) -> Array:
@@ -211,39 +287,39 @@ def _site_draws(seeds: Sequence[Predictions], site: str, resamples: int) -> Arra
     return np.mean(known, axis=0) if known else NOBODY
 
 
-def _rarer(seeds: Sequence[Predictions], site: str) -> int:
-    """How many distinct patients have the rarer outcome, over all seeds."""
+def _counts(seeds: Sequence[Predictions], site: str) -> tuple[int, int]:
+    """How many distinct patients have the outcome, and how many don't, over all seeds."""
     runs = _runs_with(seeds, site)
-    return min(len(np.unique(np.concatenate([p.patient[p.y == outcome] for p in runs]))) for outcome in (0, 1))
+    negatives, positives = (len(np.unique(np.concatenate([p.patient[p.y == y] for p in runs]))) for y in (0, 1))
+    return positives, negatives
 
 
 def _site_estimate(seeds: Sequence[Predictions], site: str, draws: Array | NotMeasured) -> Estimate | NotMeasured:
     value = _site_value(seeds, site)
     if isinstance(value, NotMeasured) or isinstance(draws, NotMeasured):
         return value if isinstance(value, NotMeasured) else NOBODY
-    rarer = _rarer(seeds, site)
-    if rarer < LEAST_PER_CLASS:
-        return Estimate(value, NotMeasured(f"fewer than {LEAST_PER_CLASS} patients of one outcome at this site"))
-    return Estimate(value, _within_0_1(percentile_interval(draws, freedom=rarer - 1)))
+    counts = _counts(seeds, site)
+    if min(counts) < LEAST_PER_CLASS:
+        return Estimate(value, TOO_FEW)
+    return Estimate(value, auroc_interval(value, draws, min(counts) - 1, *counts))
 
 
 def _mean_estimate(
-    values: Mapping[str, Figure], draws: Mapping[str, Array | NotMeasured], rarer: Mapping[str, int]
+    values: Mapping[str, Figure], draws: Mapping[str, Array | NotMeasured], counts: Mapping[str, tuple[int, int]]
 ) -> Estimate | NotMeasured:
     value = mean_of(list(values.values()), otherwise=NotMeasured("undefined at every site"))
     if isinstance(value, NotMeasured):
         return value
-    return Estimate(value, _within_0_1(_mean_interval(draws, rarer)))
+    mean, freedom = _mean_draws(draws, counts)
+    known = [counts[site] for site, d in draws.items() if not isinstance(d, NotMeasured)]
+    positives, negatives = (sum(column) for column in zip(*known, strict=True))
+    return Estimate(value, auroc_interval(value, mean, freedom, positives, negatives))
 
 
-def _mean_interval(draws: Mapping[str, Array | NotMeasured], rarer: Mapping[str, int]) -> Interval:
-    """Interval of the unweighted mean over the hospitals that have draws."""
+def _mean_draws(draws: Mapping[str, Array | NotMeasured], counts: Mapping[str, tuple[int, int]]) -> tuple[Array, float]:
+    """Resamples of the unweighted mean over the hospitals that have some, and its degrees of freedom."""
     known = {site: d for site, d in draws.items() if not isinstance(d, NotMeasured)}
     variance = {site: float(d.var()) for site, d in known.items()}
-    spread = sum(v**2 / max(1, rarer[site] - 1) for site, v in variance.items())
+    spread = sum(v**2 / max(1, min(counts[site]) - 1) for site, v in variance.items())
     freedom = sum(variance.values()) ** 2 / spread if spread > 0 else np.inf
-    return percentile_interval(np.mean(list(known.values()), axis=0), float(freedom))
-
-
-def _within_0_1(interval: Interval) -> Interval:
-    return Interval(max(0.0, interval.low), min(1.0, interval.high))
+    return np.mean(list(known.values()), axis=0), float(freedom)

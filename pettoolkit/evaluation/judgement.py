@@ -9,7 +9,7 @@ import numpy as np
 
 from pettoolkit.evaluation import robustness
 from pettoolkit.evaluation.intervals import RESAMPLES, Estimate, MeanSiteAuroc, Predictions, bootstrap_mean_site_auroc
-from pettoolkit.evaluation.metrics import SITE_FIGURES, Figure, auroc, mean_of, site_figures
+from pettoolkit.evaluation.metrics import LEAST_POSITIVES, SITE_FIGURES, Figure, auroc, mean_of, site_figures
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.evaluation.subgroups import subgroup_auroc
 from pettoolkit.records import Interval, NotMeasured
@@ -21,8 +21,10 @@ _NOWHERE = NotMeasured("undefined at every site")
 class Evaluation:
     """What the judge found, in the form that a :class:`~pettoolkit.records.RunResult` takes.
 
-    ``metrics`` and ``intervals`` hold what exists; ``undefined`` says for every other metric why it
-    doesn't. ``per_site`` has a row per hospital, unseen ones included.
+    ``metrics`` and ``intervals`` hold what exists; ``undefined`` says for every other metric, and every
+    hospital's figure (``site/<name>/<figure>``), why it doesn't. ``per_site`` has a row per hospital, unseen ones
+    included. ``robustness/sites_few_positives`` counts the training hospitals that are left out of the means of
+    AUPRC, PPV, F1 and calibration slope for want of positives.
     """
 
     metrics: Mapping[str, float]
@@ -73,6 +75,8 @@ def evaluate(
     found |= {f"utility/auroc_{name}": end for name, end in _ends(inside.mean).items()}
     if unseen:
         found["robustness/auroc_unseen_site"] = outside.mean
+    found["robustness/sites_few_positives"] = float(sum(p.positives < LEAST_POSITIVES for p in seen.values()))
+    found |= {f"site/{site}/{name}": f for site, row in rows.items() for name, f in _undefined(row).items()}
     found |= {f"site/{site}/auroc": estimate for site, estimate in estimates.items()}
     return Evaluation(
         metrics={
@@ -106,6 +110,10 @@ def _row(models: list[SitePredictions], threshold: float) -> dict[str, Figure]:
         "patients": float(counts.patients) if counts else 0.0,
         "positives": float(counts.positives) if counts else 0.0,
     }
+
+
+def _undefined(row: Mapping[str, Figure]) -> dict[str, Figure]:
+    return {name: figure for name, figure in row.items() if isinstance(figure, NotMeasured)}
 
 
 def _over(figures: list[Figure]) -> Figure:

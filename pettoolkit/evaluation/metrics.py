@@ -23,7 +23,8 @@ SEPARATED = NotMeasured("undefined: the scores separate the classes, the slope i
 CONSTANT = NotMeasured("undefined: all scores are equal")
 
 LEAST_POSITIVES = 10
-"""With fewer positives a hospital's AUPRC, PPV and calibration slope are noise and are not given."""
+"""With fewer positives a hospital's AUPRC, PPV (at 80 % recall, at the threshold) and calibration slope are noise and
+are not given; nor is F1, since PPV can be read off it and the sensitivity."""
 
 RECALL = 0.8
 _CLIP = 1e-6  # scores of exactly 0 or 1 have no logit
@@ -133,6 +134,8 @@ _AT_THRESHOLD: dict[str, Callable[[Array, Array, float], Figure]] = {
     "sensitivity": sensitivity,
     "f1": f1,
 }
+NEED_POSITIVES = (*_NEED_POSITIVES, "precision", "f1")
+"""Figures that are not given for a hospital with fewer than :data:`LEAST_POSITIVES` positives."""
 SITE_FIGURES = (*_RANKED, *_NEED_POSITIVES, *_AT_THRESHOLD, "majority_accuracy")
 
 
@@ -145,8 +148,9 @@ def site_figures(predictions: SitePredictions, threshold: float) -> dict[str, Fi
     figures |= {name: f(y, score, threshold) for name, f in _AT_THRESHOLD.items()}
     figures["majority_accuracy"] = majority_accuracy(y)
     few = too_few_positives(predictions.positives)
-    figures |= {name: few or f(y, score) for name, f in _NEED_POSITIVES.items()}
-    return figures
+    if few is not None:
+        return figures | dict.fromkeys(NEED_POSITIVES, few)
+    return figures | {name: f(y, score) for name, f in _NEED_POSITIVES.items()}
 
 
 def too_few_positives(positives: int) -> NotMeasured | None:

@@ -5,15 +5,14 @@ This is instrumentation of the benchmark (purpose ``evaluation``), not part of a
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.arms.exchange import ask
-from pettoolkit.evaluation.inside import AGE_BANDS
 from pettoolkit.evaluation.predictions import SitePredictions
+from pettoolkit.evaluation.subgroups import age_bands
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Models, RunSpec
 
@@ -63,8 +62,5 @@ def _of_model(arrays: Mapping[str, npt.NDArray[np.generic]], number: int) -> Sit
 def _labels(column: str, levels: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     if column.lower() != "age":
         return levels.astype(np.str_)
-    edges = [f"below {AGE_BANDS[0]}"]
-    edges += [f"{low} to {high - 1}" for low, high in itertools.pairwise(AGE_BANDS)]
-    edges += [f"{AGE_BANDS[-1]} and over"]
-    labels: npt.NDArray[np.str_] = np.array(edges)[levels.astype(int)]
+    labels: npt.NDArray[np.str_] = np.array(age_bands())[levels.astype(int)]
     return labels

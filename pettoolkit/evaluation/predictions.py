@@ -28,9 +28,9 @@ class SitePredictions:
     Attributes
     ----------
     patient
-        int64[n], index of the patient within the hospital's table; no patient twice.
+        int64[n], number of the patient within the hospital's table; a patient with several rows has one number.
     y
-        int8[n], the outcome, 0 or 1.
+        int8[n], the outcome of each row, 0 or 1.
     score
         float32[n], predicted probability of the outcome.
     subgroup
@@ -54,18 +54,16 @@ class SitePredictions:
             raise ValueError("predictions: y must be 0 or 1")
         if not (np.isfinite(self.score).all() and (self.score >= 0).all() and (self.score <= 1).all()):
             raise ValueError("predictions: a score must be a probability between 0 and 1")
-        if len(np.unique(self.patient)) != len(self.patient):
-            raise ValueError("predictions: a patient appears twice (one patient is one row)")
 
     @property
     def patients(self) -> int:
-        """How many test patients there are."""
-        return len(self.y)
+        """How many test patients there are, however many rows they have."""
+        return len(np.unique(self.patient))
 
     @property
     def positives(self) -> int:
-        """How many of them have the outcome."""
-        return int(self.y.sum())
+        """How many of them have the outcome in at least one row."""
+        return len(np.unique(self.patient[self.y == 1]))
 
 
 def to_bytes(predictions: Mapping[str, SitePredictions]) -> bytes:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from pettoolkit.evaluation.metrics import LEAST_POSITIVES, Figure, auroc
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.records import NotMeasured
+
+AGE_BANDS = (40, 60, 75)
+"""Public cut points of the age bands that are reported as subgroups."""
+
+
+def age_bands() -> tuple[str, ...]:
+    """Name the age bands, youngest first."""
+    between = [f"{low} to {high - 1}" for low, high in itertools.pairwise(AGE_BANDS)]
+    return (f"below {AGE_BANDS[0]}", *between, f"{AGE_BANDS[-1]} and over")
 
 
 def subgroup_auroc(predictions: Iterable[SitePredictions]) -> dict[str, dict[str, Figure]]:

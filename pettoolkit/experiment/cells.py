@@ -47,7 +47,7 @@ class Comparison:
     cells: tuple[CellReport, ...]
     summaries: tuple[Summary, ...]
     together: str = ""
-    """What the cells with a guarantee add up to (:func:`pettoolkit.experiment.together.together`)."""
+    """Lines under the table: alone or together, hospitals left out in turn, what all guarantees add up to."""
 
 
 class Progress(Protocol):

@@ -131,7 +131,13 @@ def _cost(outcome: Outcome, before: Mapping[str, Any], after: Mapping[str, Any])
 
 
 def _undefined(judged: Evaluation) -> list[str]:
-    return [f"{name}: {why.reason}" for name, why in judged.undefined.items() if name.startswith("site/")]
+    """One note per hospital and reason: ``site/north/auprc, precision: undefined: 7 positives at this site, ..``."""
+    figures: dict[tuple[str, str], list[str]] = {}
+    for name, why in judged.undefined.items():
+        if name.startswith("site/"):
+            site, _, figure = name.rpartition("/")
+            figures.setdefault((site, why.reason), []).append(figure)
+    return [f"{site}/{', '.join(sorted(names))}: {reason}" for (site, reason), names in figures.items()]
 
 
 def weights_of(models: Models) -> dict[str, npt.NDArray[Any]]:

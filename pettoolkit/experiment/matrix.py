@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +18,7 @@ from pettoolkit.arms.keys import ArmKeys
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.cells import Cell
 from pettoolkit.experiment.config import EACH, CellKeys, DpKeys, EvaluationKeys, ExperimentConfig
+from pettoolkit.privacy.conditions import NOBODYS_ROWS
 from pettoolkit.records import DpSpec, Json, RunSpec, digest_of, to_json
 
 Sites = Sequence[str] | None
@@ -58,6 +61,22 @@ def expand(config: ExperimentConfig, sites: Sites) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
+def without_nobodys_rows(config: ExperimentConfig, cells: Sequence[Cell], patients_known: bool) -> tuple[Cell, ...]:
+    """Exclude differential privacy for patients from a table that does not say whose its rows are.
+
+    Raises
+    ------
+    BadInput
+        If the file writes it for all of its cells.
+    """
+    reason = NOBODYS_ROWS.removeprefix("dp: ")
+    refused = [not patients_known and c.spec.dp is not None and c.spec.dp.target == "patients" for c in cells]
+    if cells and all(refused):
+        raise BadInput([config.finding(("dp",), reason)])
+    pairs = zip(cells, refused, strict=True)
+    return tuple(replace(c, excluded=c.excluded or (reason if nobodys else None)) for c, nobodys in pairs)
+
+
 def config_hash(spec: RunSpec, digests: Mapping[str, str], contract_digest: str, result_version: int) -> str:
     """SHA-256 (hex) of all that decides a cell's numbers; a finished cell with the same hash is not run again.
 
@@ -81,6 +100,11 @@ def config_hash(spec: RunSpec, digests: Mapping[str, str], contract_digest: str,
     return digest_of(
         {"spec": resolved, "tables": tables, "contract": contract_digest, "result_version": result_version}
     )
+
+
+def spec_hash(spec: RunSpec) -> str:
+    """Digest of a cell's settings, data and contract aside."""
+    return digest_of(replace(spec, contract={}, contract_digest="").wire())
 
 
 def refusals(config: ExperimentConfig, sites: Sites = None) -> list[str]:

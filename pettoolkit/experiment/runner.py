@@ -6,7 +6,6 @@ disk) loses the cell in flight and nothing else: the same command goes on.
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pettoolkit.cohort.source import Cohort, load_cohort
-from pettoolkit.errors import EngineFailed, PetError
+from pettoolkit.errors import BadInput, EngineFailed, PetError
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
-from pettoolkit.experiment.matrix import config_hash, expand
+from pettoolkit.experiment.matrix import config_hash, expand, spec_hash, without_nobodys_rows
+from pettoolkit.experiment.scratch import scratch_folder
 from pettoolkit.experiment.together import together
 from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
 
@@ -37,11 +37,23 @@ class Prepared:
     cohort: Cohort
     cells: tuple[tuple[RunSpec, str | None], ...]
     """Resolved spec, and why it is excluded (or None)."""
+    keys: Path | None = None
+    """Folder of key files that the hospitals were given; None: they are made for the run and gone after it."""
 
     @property
     def digests(self) -> dict[str, str]:
         """Digest of each hospital's table."""
         return {name: hospital.digest for name, hospital in self.cohort.hospitals.items()}
+
+    @property
+    def name_of_cohort(self) -> str:
+        """Digest of the names of all hospitals: with others, a row of the table is another row."""
+        return digest_of(sorted(self.cohort.hospitals))[:16]
+
+    @property
+    def current(self) -> dict[str, RunSpec]:
+        """The cells that are not excluded, by hash."""
+        return {self.hash_of(spec): spec for spec, excluded in self.cells if excluded is None}
 
     def hash_of(self, spec: RunSpec) -> str:
         """What names this cell, for good."""
@@ -49,11 +61,11 @@ class Prepared:
 
     def identity_of(self, spec: RunSpec) -> dict[str, Json]:
         """What the hash covers, in parts, so that a later plan can say why a cell is stale."""
-        bare = replace(spec, contract={}, contract_digest="")
         return {
-            "spec_hash": digest_of(bare.wire()),
+            "spec_hash": spec_hash(spec),
             "digests": {site: self.digests[site] for site in (*spec.sites, *spec.unseen)},
             "contract_digest": spec.contract_digest,
+            "cohort": self.name_of_cohort,
         }
 
 
@@ -65,8 +77,12 @@ def prepare(config: ExperimentConfig) -> Prepared:
     BadInput
         With all findings about the data and the cells.
     """
+    return _resolved(config, _hospitals_of(config))
+
+
+def _hospitals_of(config: ExperimentConfig) -> Cohort:
     sites = config.sites
-    cohort = load_cohort(
+    return load_cohort(
         sites.source,
         sites.folder(),
         sites.partition,
@@ -74,8 +90,12 @@ def prepare(config: ExperimentConfig) -> Prepared:
         stays=sites.stays,
         include=sites.include,
     )
+
+
+def _resolved(config: ExperimentConfig, cohort: Cohort) -> Prepared:
     contract, digest = cohort.contract.model_dump(mode="json"), cohort.contract.digest()
-    cells = expand(config, tuple(cohort.hospitals))
+    known = cohort.contract.named("patient_id") is not None
+    cells = without_nobodys_rows(config, expand(config, tuple(cohort.hospitals)), known)
     return Prepared(
         config,
         cohort,
@@ -98,6 +118,7 @@ def run(
     workers: int | None = None,
     progress: Progress | None = None,
     config_text: str = "",
+    keys: Path | None = None,
 ) -> Comparison:
     """Run what is not finished, log it, and renew the summaries.
 
@@ -107,6 +128,8 @@ def run(
         ``inline`` or ``ray``; the experiment's own if None.
     force
         Run finished cells again.
+    keys
+        Folder of ``pettoolkit keys create``, whose files the hospitals use instead of keys of this run alone.
 
     Raises
     ------
@@ -115,7 +138,7 @@ def run(
     EngineFailed
         If the engine does not start; cells that were finished before are kept.
     """
-    prepared = prepare(config)
+    prepared = replace(prepare(config), keys=keys)
     with _store(config) as store, store.lock():
         store.begin(config.name)
         reports: list[CellReport] = []
@@ -130,16 +153,30 @@ def run(
         if todo:
             reports += _run_cells(prepared, todo, store, engine, workers, progress or _quiet, config_text)
         summaries = summaries_of(store, reports)
-        if any(report.status == "done" for report in reports):
-            for summary in summaries:
-                store.log_summary(config.name, summary)
-        joint, worth = _left_out(store, reports)
-    return Comparison(_in_order(prepared, reports), (*summaries, *joint), _below(together(reports), worth))
+        store.supersede(config.name, prepared.current, config.seeds, prepared.name_of_cohort)
+        new = any(report.status == "done" for report in reports)
+        for summary in summaries:
+            if new or not store.has_summary(config.name, summary, config.seeds):
+                store.log_summary(config.name, summary, config.seeds, prepared.name_of_cohort)
+        joint, said = _below(store, reports)
+    return Comparison(_in_order(prepared, reports), (*summaries, *joint), said)
 
 
 def show(config: ExperimentConfig) -> Comparison:
-    """The finished cells of an experiment, without running anything."""
-    prepared = prepare(config)
+    """The finished cells of an experiment, without running anything.
+
+    Where the hospitals' tables can't be loaded, the cells are shown as they were recorded, and that is said.
+
+    Raises
+    ------
+    BadInput
+        As :func:`prepare`, if nothing was recorded either.
+    """
+    try:
+        cohort = _hospitals_of(config)
+    except BadInput as error:
+        return _show_recorded(config, error)
+    prepared = _resolved(config, cohort)
     with _store(config) as store:
         reports = [
             _stored(store, prepared, cell.spec)
@@ -149,9 +186,24 @@ def show(config: ExperimentConfig) -> Comparison:
             )
             for cell in _planned(prepared, store)
         ]
-        joint, worth = _left_out(store, reports)
-        summaries = (*summaries_of(store, reports), *joint)
-        return Comparison(tuple(reports), summaries, _below(together(reports), worth))
+        joint, said = _below(store, reports)
+        return Comparison(tuple(reports), (*summaries_of(store, reports), *joint), said)
+
+
+def _show_recorded(config: ExperimentConfig, why: BadInput) -> Comparison:
+    from pettoolkit.experiment.recorded import recorded
+
+    with _store(config) as store:
+        reports = recorded(config, store)
+        if not reports:
+            raise why
+        joint, said = _below(store, reports)
+        note = (
+            f"Shown as recorded; whether a cell is stale could not be checked, since the tables are not at hand: {why}"
+        )
+        return Comparison(
+            tuple(reports), (*summaries_of(store, reports), *joint), "\n".join(filter(None, [said, note]))
+        )
 
 
 def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
@@ -167,21 +219,19 @@ def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
     return [summary_of([r for r, _ in pairs], [p for _, p in pairs]) for pairs in groups.values()]
 
 
-def _left_out(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], list[str]]:
-    """Where hospitals are left out in turn: one interval over all of them, and what more training hospitals give."""
+def _below(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], str]:
+    """Lines under the table; and where hospitals are left out in turn, one summary over all of them."""
+    from pettoolkit.experiment.alone import alone_or_together
     from pettoolkit.experiment.leftout import in_turn, worth_of_more
 
     groups = in_turn(reports, store.load_predictions)
-    return [s for s in (group.summary() for group in groups) if s is not None], worth_of_more(groups)
-
-
-def _below(guarantees: str, worth: Sequence[str]) -> str:
-    """Lines under the table."""
-    return "\n".join([*worth, *([guarantees] if guarantees else [])])
+    joint = [s for s in (group.summary() for group in groups) if s is not None]
+    said = [*alone_or_together(reports, store.load_predictions), *worth_of_more(groups), together(reports)]
+    return joint, "\n".join(line for line in said if line)
 
 
 def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
-    finished = store.finished(prepared.config.name)
+    finished, current = store.finished(prepared.config.name), prepared.current
     planned: list[PlannedCell] = []
     for spec, excluded in prepared.cells:
         if excluded is not None:
@@ -189,7 +239,7 @@ def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
         elif prepared.hash_of(spec) in finished:
             planned.append(PlannedCell(spec, "finished"))
         else:
-            why = store.why_stale(prepared.config.name, prepared.identity_of(spec))
+            why = store.why_stale(prepared.config.name, prepared.identity_of(spec), spec, current)
             planned.append(PlannedCell(spec, "stale" if why else "to run", why or ""))
     return planned
 
@@ -269,31 +319,32 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
 
 
 def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: ExitStack) -> dict[str, Site]:
-    """The simulated hospitals, with the shared keys in hand if a cell needs them.
+    """The simulated hospitals; if a cell needs keys, their files lie in each one's own folder.
 
     Those of Ray keep store and ledgers in files, so that a worker that is killed comes back with what its
     hospitals already knew and had spent.
     """
-    from pettoolkit.arms.keyring import shared_keys
+    from pettoolkit.experiment import keyfiles
     from pettoolkit.hospital import store as stores
     from pettoolkit.hospital.site import Site
 
-    keys = shared_keys(todo)
-    root = None if engine == "inline" else stack.enter_context(tempfile.TemporaryDirectory(prefix="pettoolkit-"))
+    root = None if engine == "inline" else stack.enter_context(scratch_folder())
 
     def own_folder(name: str) -> Path | None:
-        return None if root is None else Path(root) / digest_of(name)[:16]
+        return None if root is None else root / digest_of(name)[:16]
 
     def own_store(folder: Path | None) -> stores.Store:
         return stores.MemoryStore() if folder is None else stores.FileStore(folder)
 
+    places = keyfiles.places(prepared.config.name, todo, sorted(prepared.cohort.hospitals), prepared.keys, root, stack)
     return {
         name: Site(
             name,
             hospital.rows,
             prepared.cohort.contract,
             store=own_store(own_folder(name)),
-            secret_keys=keys,
+            keys=places.get(name),
+            key_counts=None if prepared.keys is None else stores.FileStore(keyfiles.counts_of(prepared.keys, name)),
             folder=own_folder(name),
         )
         for name, hospital in prepared.cohort.hospitals.items()

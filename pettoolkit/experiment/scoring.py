@@ -99,9 +99,11 @@ def score(
 
 def _encrypted(patients: tuple[str, ...], x: Floats, clear: Floats, model: dict[str, Any], key: Path | None) -> Scored:
     from pettoolkit.encryption import scoring
-    from pettoolkit.encryption.keys import SecretKey
+    from pettoolkit.encryption.keys import SCORING, KeyUse, SecretKey
 
-    secret = SecretKey.create(scoring.scheme()) if key is None else SecretKey.load(key)
+    secret = SecretKey.create(scoring.scheme(), KeyUse(SCORING)) if key is None else SecretKey.load(key)
+    if secret.use.purpose != SCORING:
+        raise BadInput(f"{key}: this key is for {secret.use}, not for {SCORING} (`pettoolkit keys create {SCORING}`)")
     began = time.perf_counter()
     groups = scoring.encrypt_patients(secret, x)
     sent = time.perf_counter()

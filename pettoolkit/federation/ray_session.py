@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
+import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,7 +18,10 @@ OBJECT_STORE_BYTES = 2**30
 """Room for the hospitals' tables on this machine; Ray would otherwise ask for 30 % of the memory."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+CLUSTER_SECONDS = 60.0
+"""Time that the Ray at ``RAY_ADDRESS`` has to accept a connection; Ray itself would try for several minutes."""
 _ATTEMPTS = 2
+_POLL_SECONDS = 1.0
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -40,7 +46,8 @@ def start_ray(workers: int) -> bool:
     Raises
     ------
     EngineFailed
-        If it did not start, was shut down, and did not start again.
+        If it did not start, was shut down, and did not start again; or if nothing accepts a connection at
+        ``RAY_ADDRESS`` within :data:`CLUSTER_SECONDS`.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -48,6 +55,8 @@ def start_ray(workers: int) -> bool:
 
     if ray.is_initialized():
         return False
+    if on_cluster():
+        _wait_for(os.environ["RAY_ADDRESS"])
     _mute_raylet()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -82,6 +91,33 @@ def _init(workers: int) -> None:
     with _environment({**ONE_THREAD, **_token(), "PYTHONPATH": path}):
         _reread_authentication()
         ray.init(address="local", num_cpus=workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+
+
+def _wait_for(address: str) -> None:
+    """Wait until something accepts a connection there; an address without a port (``auto``) is left to Ray.
+
+    Raises
+    ------
+    EngineFailed
+        If nothing does within :data:`CLUSTER_SECONDS`.
+    """
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d+)", address)
+    if place is None:
+        return
+    end = time.monotonic() + CLUSTER_SECONDS
+    while True:
+        left = end - time.monotonic()
+        try:
+            with socket.create_connection((place[1], int(place[2])), timeout=max(left, _POLL_SECONDS)):
+                return
+        except (OSError, OverflowError) as error:  # a port above 65535 overflows
+            if left <= _POLL_SECONDS:
+                raise EngineFailed(
+                    f"engine: nothing answers at RAY_ADDRESS={address} within {CLUSTER_SECONDS:g} s"
+                    f" ({type(error).__name__}: {error}); start that Ray, unset RAY_ADDRESS to have one started here,"
+                    " or use --engine inline"
+                ) from None
+        time.sleep(_POLL_SECONDS)
 
 
 def _token() -> dict[str, str]:

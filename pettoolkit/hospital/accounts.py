@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pettoolkit.hospital.site import Site
 from pettoolkit.privacy.events import Mechanism
 from pettoolkit.privacy.ledger import Budget, FileLedger, FileLifetime, Ledger, Lifetime
@@ -21,8 +23,7 @@ def ledger_of(site: Site, run: str, budget: Budget, plan: Mechanism | None = Non
         if site.folder is None:
             site.ledgers[run] = Ledger(site.name, run, budget, plan, lifetime)
         else:
-            path = site.folder / "ledgers" / f"{run}.json"
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = _file(site.folder / "ledgers", run)
             site.ledgers[run] = FileLedger(path, site.name, run, budget, plan, lifetime)
     return site.ledgers[run]
 
@@ -37,7 +38,15 @@ def _lifetime(site: Site, delta: float) -> Lifetime | None:
     if cap is None:
         return None
     if site.folder is not None:
-        return FileLifetime(site.folder / "lifetime.json", Budget(cap, delta))
+        return FileLifetime(_file(site.folder, "lifetime"), Budget(cap, delta))
     if site.lifetime is None:
         site.lifetime = Lifetime(Budget(cap, delta))
     return site.lifetime
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Where a ledger is; one of an earlier version, which had another name, is moved there and read."""
+    path, before = folder / f"{name}.ledger", folder / f"{name}.json"
+    if before.exists() and not path.exists():
+        before.replace(path)
+    return path

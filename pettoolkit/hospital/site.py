@@ -15,7 +15,7 @@ from pettoolkit.cohort.contract import Contract, FeatureSet
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.policy import Policy
-from pettoolkit.hospital.splits import Index, Split, split_patients
+from pettoolkit.hospital.splits import Index, Split, first_of_each, split_patients
 from pettoolkit.hospital.store import MemoryStore, Store
 from pettoolkit.models.training import Rows
 from pettoolkit.privacy.ledger import Ledger, Lifetime
@@ -33,14 +33,15 @@ class Site:
     name
         Its public name.
     rows
-        Its table in natural units, columns of ``contract``, one row per patient (or several rows with
-        one patient id).
+        Its table in natural units, columns of ``contract``: one row per patient, or several with one patient id.
     contract
         Row contract with all columns; a run's feature set narrows it.
     salt
         Secret that keys the split of a deployed hospital; empty in simulations.
-    secret_keys
-        The hospitals' shared encryption key (content of a key file), carried here outside the wire, never in a message.
+    keys
+        Folder of the encryption keys' files that were carried here outside the wire; None: there are none.
+    key_counts
+        Where decryptions under a key are counted; the hospital's store if None.
     folder
         Its own folder, where ledgers are files; None keeps them in memory (simulation in one process).
     ledgers, lifetime
@@ -55,7 +56,8 @@ class Site:
     policy: Policy = field(default_factory=Policy.simulated)
     store: Store = field(default_factory=MemoryStore)
     salt: bytes = field(default=b"", repr=False)
-    secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    keys: Path | None = None
+    key_counts: Store | None = None
     system_noise: bool = False
 
     folder: Path | None = None
@@ -68,6 +70,7 @@ class Site:
         default_factory=dict, init=False, repr=False
     )
     _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _first_row: npt.NDArray[np.int64] | None = field(default=None, init=False, repr=False)
 
     def split(self, seed: int) -> Split:
         """The split of this hospital's patients for a run's seed."""
@@ -76,7 +79,7 @@ class Site:
         return self._splits[seed]
 
     def index(self, spec: RunSpec, part: Part) -> Index:
-        """Row indices of a part; training patients are cut to ``spec.patients_per_site`` if it is set."""
+        """Row indices of a part, sorted; training patients are cut to ``spec.patients_per_site`` if it is set."""
         split = self.split(spec.seed)
         chosen: Index = getattr(split, part)
         if part == "train" and spec.patients_per_site is not None:
@@ -96,9 +99,10 @@ class Site:
         """Whose each training row is (None: each row is a patient of its own), and how many patients there are."""
         key = (spec.seed, spec.patients_per_site)
         if key not in self._training_patients:
-            names = self.patients()[self.index(spec, "train")]
-            unique, code = np.unique(names.astype(str), return_inverse=True)
-            self._training_patients[key] = (None if len(unique) == len(names) else torch.from_numpy(code)), len(unique)
+            numbers = self.numbers(self.index(spec, "train"))
+            unique, code = np.unique(numbers, return_inverse=True)
+            several = len(unique) < len(numbers)
+            self._training_patients[key] = (torch.from_numpy(code) if several else None), len(unique)
         return self._training_patients[key]
 
     def table(self, spec: RunSpec, part: Part) -> pd.DataFrame:
@@ -106,6 +110,17 @@ class Site:
         contract = self.narrowed(spec)
         names = [c.name for c in contract.feature_columns] + [contract.outcome.name]
         return self.rows.iloc[self.index(spec, part)][names].reset_index(drop=True)
+
+    def numbers(self, index: Index) -> npt.NDArray[np.int64]:
+        """Whose each of these rows is, shape of ``index``: the number of the patient's first row in this table."""
+        if self._first_row is None:
+            self._first_row = first_of_each(self.patients())
+        return self._first_row[index]
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether the contract says whose each row is."""
+        return self.contract.named("patient_id") is not None
 
     def patients(self) -> npt.NDArray[np.object_]:
         """Patient id of each row; the row number where the contract has none."""
@@ -148,8 +163,8 @@ class Site:
         )
 
     def _first(self, chosen: Index, patients: int, seed: int) -> Index:
-        """The first patients in a seeded order that does not depend on how many are asked for."""
-        if patients >= len(chosen):
-            return chosen
-        order = np.random.default_rng([seed, len(chosen)]).permutation(len(chosen))
-        return np.sort(chosen[order[:patients]])
+        """All rows of the first patients in a seeded order that does not depend on how many are asked for."""
+        numbers = self.numbers(chosen)
+        everybody = np.unique(numbers)
+        order = np.random.default_rng([seed, len(everybody)]).permutation(len(everybody))
+        return chosen[np.isin(numbers, everybody[order[:patients]])]

@@ -32,6 +32,13 @@ class Split:
     attacker: Index
 
 
+def first_of_each(patients: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+    """For each row the index of its patient's first row, shape (n,): 0..n-1 where each row is another patient."""
+    _, first, row_patient = np.unique(patients.astype(str), return_index=True, return_inverse=True)
+    numbers: npt.NDArray[np.int64] = first[row_patient].astype(np.int64)
+    return numbers
+
+
 def split_patients(
     patients: npt.NDArray[np.object_],
     outcome: npt.NDArray[np.generic],

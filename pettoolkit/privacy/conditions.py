@@ -7,6 +7,12 @@ import math
 from pettoolkit.errors import Refused
 from pettoolkit.records import DpSpec
 
+NOBODYS_ROWS = (
+    "dp: the contract has no column with role patient_id, so nobody knows which rows are the same patient's; "
+    "name it (where each row is another patient, a column that numbers the rows will do)"
+)
+"""Why a table without patient ids gets no differential privacy for patients."""
+
 
 def check(
     dp: DpSpec,
@@ -14,7 +20,6 @@ def check(
     sites: int,
     smallest: int | None = None,
     local_steps: bool = False,
-    rows_per_patient: int = 1,
     patient_known: bool = True,
 ) -> None:
     """Refuse a request for differential privacy that would not mean what it says.
@@ -27,24 +32,20 @@ def check(
         Patients (public count) of the smallest hospital, where it is known already.
     local_steps
         Whether hospitals make more than one step between messages.
-    rows_per_patient
-        The most rows that a patient can have.
     patient_known
-        Whether rows can be told to be the same patient's.
+        Whether it is known whose each row is: without it nobody can say that a patient has only one.
 
     Raises
     ------
     Refused
         With one line for the first condition that is broken.
     """
-    reason = _reason(dp, sites, smallest, local_steps, rows_per_patient, patient_known)
+    reason = _reason(dp, sites, smallest, local_steps, patient_known)
     if reason is not None:
         raise Refused(reason)
 
 
-def _reason(
-    dp: DpSpec, sites: int, smallest: int | None, local_steps: bool, rows_per_patient: int, patient_known: bool
-) -> str | None:
+def _reason(dp: DpSpec, sites: int, smallest: int | None, local_steps: bool, patient_known: bool) -> str | None:
     if not (math.isfinite(dp.epsilon) and dp.epsilon > 0):
         return f"dp.epsilon: must be greater than 0 (got {dp.epsilon})"
     if not 0 < dp.delta < 1:
@@ -60,6 +61,4 @@ def _reason(
         return f"dp.honest_sites: must lie between 1 and the {sites} hospitals that take part (got {dp.honest_sites})"
     if dp.batch is not None and dp.batch < 1:
         return f"dp.batch: must be 1 or more, or null for the full batch (got {dp.batch})"
-    if rows_per_patient > 1 and not patient_known:
-        return "dp: rows can't be told apart by patient; name the column with role patient_id in the contract"
-    return None
+    return None if patient_known else NOBODYS_ROWS

@@ -120,11 +120,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Event:
-    """One answer that was given; ``attempt`` counts earlier answers in the same slot."""
+    """One answer that was given.
+
+    ``attempt`` counts earlier answers in the same slot; ``simulated`` says that its noise came from a seed.
+    """
 
     identity: Identity
     mechanism: Mechanism
     attempt: int = 0
+    simulated: bool = True
 
 
 def input_hash(arrays: Mapping[str, torch.Tensor], **settings: Json) -> str:

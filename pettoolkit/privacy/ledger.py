@@ -16,12 +16,9 @@ from pathlib import Path
 
 from pettoolkit.errors import Refused
 from pettoolkit.privacy.accounting import ADD_REMOVE, REPLACE_ONE, accountant_of, compose
-from pettoolkit.privacy.durable import DurableFile
+from pettoolkit.privacy.durable import Contents, Journal, Record
 from pettoolkit.privacy.events import SUBSAMPLED, Event, Identity, Mechanism, merged
 from pettoolkit.records import Json, from_json, to_json
-
-VERSION = 1
-"""Version of the written form of ledgers."""
 
 ROUNDING = 1e-9
 """Relative slack of the comparison with the budget: calibration meets it to the last bits of a float."""
@@ -129,25 +126,18 @@ class Lifetime:
                     f"hospital {event.identity.site}: lifetime privacy budget of epsilon {self.budget.epsilon:g} "
                     f"has {self.epsilon:.3g} spent and can't take this request; only its owner can raise it"
                 )
-            self._events[key] = event.mechanism
-            self._account.add(event.mechanism)
-            self._commit()
+            self._write(key, event.mechanism)
+            self._remember(key, event.mechanism)
 
-    def state_dict(self) -> dict[str, Json]:
-        """Everything, as JSON values."""
-        events = {key: to_json(m) for key, m in self._events.items()}
-        return {"version": VERSION, "budget": to_json(self.budget), "events": events}
-
-    def _load(self, state: dict[str, Json]) -> None:
-        _check_version(state, "lifetime ledger")
-        self._events = {key: from_json(Mechanism, m) for key, m in state["events"].items()}
-        self._account = Account(self.budget, self._events.values())
+    def _remember(self, key: str, mechanism: Mechanism) -> None:
+        self._events[key] = mechanism
+        self._account.add(mechanism)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         yield
 
-    def _commit(self) -> None:
+    def _write(self, key: str, mechanism: Mechanism) -> None:
         """Nothing to write: this one lives in memory."""
 
 
@@ -170,10 +160,12 @@ class Ledger:
         self, site: str, run: str, budget: Budget, plan: Mechanism | None = None, lifetime: Lifetime | None = None
     ) -> None:
         self.site, self.run, self.budget = site, run, budget
+        self._answered: dict[str, list[tuple[Event, bytes]]] = {}  # by slot
+        self._lifetime = lifetime
         self._events: list[Event] = []
-        self._answers: dict[tuple[str, int], bytes] = {}
-        self._plan, self._lifetime = plan, lifetime
-        self._account = self._new_account()
+        self._account = Account(budget)
+        if plan is not None:
+            self._account.expect(plan)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -189,7 +181,9 @@ class Ledger:
         """Epsilon spent so far, at the budget's delta."""
         return self._account.epsilon(adjacency)
 
-    def answer(self, identity: Identity, mechanism: Mechanism, make: Callable[[int], bytes]) -> bytes:
+    def answer(
+        self, identity: Identity, mechanism: Mechanism, make: Callable[[int], bytes], *, simulated: bool = True
+    ) -> bytes:
         """Answer a request once: stored if it was answered before, refused if it can't be afforded.
 
         Parameters
@@ -202,6 +196,8 @@ class Ledger:
         make
             Computes the answer from private rows. It gets the attempt number, which must enter its noise
             (:class:`pettoolkit.privacy.noise.Draw`): answers to different inputs must not share noise.
+        simulated
+            Whether that noise comes from a seed (:attr:`pettoolkit.privacy.noise.NoiseSource.simulated`).
 
         Raises
         ------
@@ -211,20 +207,18 @@ class Ledger:
         with self._transaction():
             if (identity.site, identity.run) != (self.site, self.run):
                 raise Refused(f"hospital {self.site}: this ledger is of run {self.run}, not of {identity.slot}")
-            earlier = [e for e in self._events if e.identity.slot == identity.slot]
-            for event in earlier:
+            earlier = self._answered.get(identity.slot, [])
+            for event, given in earlier:
                 if (event.identity, event.mechanism) == (identity, mechanism):
-                    return self._answers[(identity.slot, event.attempt)]
+                    return given
             if not self._account.admits(mechanism):
                 raise Refused(self._too_expensive(identity, mechanism, bool(earlier)))
-            event = Event(identity, mechanism, attempt=len(earlier))
+            event = Event(identity, mechanism, len(earlier), simulated)
             if self._lifetime is not None:
                 self._lifetime.charge(event)  # first: a crash may charge too much, never too little
             made = make(event.attempt)
-            self._events.append(event)
-            self._answers[(identity.slot, event.attempt)] = made
-            self._account.add(mechanism)
-            self._commit()
+            self._write(event, made)
+            self._remember(event, made)
             return made
 
     def summary(self) -> dict[str, Json]:
@@ -237,53 +231,14 @@ class Ledger:
             "epsilon_replace_one": self.epsilon(REPLACE_ONE),
             "accountant": accountant_of(self.mechanisms),
             "answers": len(self._events),
+            "simulated_noise": not self._events or any(e.simulated for e in self._events),
             "mechanisms": [to_json(m) for m in self.mechanisms],
         }
 
-    def state_dict(self) -> dict[str, Json]:
-        """Everything, as JSON values, answers included: private to the hospital."""
-        answers = [base64.b64encode(self._answers[(e.identity.slot, e.attempt)]).decode() for e in self._events]
-        return {
-            "version": VERSION,
-            "site": self.site,
-            "run": self.run,
-            "budget": to_json(self.budget),
-            "events": [to_json(e) for e in self._events],
-            "answers": answers,
-        }
-
-    @classmethod
-    def from_state_dict(
-        cls, state: dict[str, Json], plan: Mechanism | None = None, lifetime: Lifetime | None = None
-    ) -> Ledger:
-        """Restore :meth:`state_dict`; the ledger then goes on as if it had never stopped."""
-        _check_version(state, "ledger")
-        ledger = Ledger(state["site"], state["run"], from_json(Budget, state["budget"]), plan, lifetime)
-        ledger._load(state)
-        return ledger
-
-    def _load(self, state: dict[str, Json]) -> None:
-        _check_version(state, "ledger")
-        found = (state["site"], state["run"], from_json(Budget, state["budget"]))
-        if found != (self.site, self.run, self.budget):
-            raise Refused(
-                f"hospital {self.site}: run {self.run} was begun with another budget ({found[2]}); "
-                "a run's budget can't change once it has begun"
-            )
-        if len(state["events"]) == len(self._events):
-            return
-        self._events = [from_json(Event, e) for e in state["events"]]
-        self._answers = {
-            (e.identity.slot, e.attempt): base64.b64decode(a)
-            for e, a in zip(self._events, state["answers"], strict=True)
-        }
-        self._account = self._new_account()
-
-    def _new_account(self) -> Account:
-        account = Account(self.budget, [e.mechanism for e in self._events])
-        if self._plan is not None:
-            account.expect(self._plan)
-        return account
+    def _remember(self, event: Event, answer: bytes) -> None:
+        self._events.append(event)
+        self._answered.setdefault(event.identity.slot, []).append((event, answer))
+        self._account.add(event.mechanism)
 
     def _too_expensive(self, identity: Identity, mechanism: Mechanism, again: bool) -> str:
         spent, would = self.epsilon(), compose((*self._account.spent, mechanism), self.budget.delta)
@@ -297,12 +252,16 @@ class Ledger:
     def _transaction(self) -> Iterator[None]:
         yield
 
-    def _commit(self) -> None:
+    def _write(self, event: Event, answer: bytes) -> None:
         """Nothing to write: this one lives in memory."""
 
 
 class FileLedger(Ledger):
-    """A ledger in the hospital's own folder: on the disk before an answer leaves, safe between processes."""
+    """A ledger in the hospital's own folder: on the disk before an answer leaves, safe between processes.
+
+    What is not on the disk was never answered, and what was answered is on the disk: see
+    :mod:`pettoolkit.privacy.durable`.
+    """
 
     def __init__(
         self,
@@ -314,19 +273,31 @@ class FileLedger(Ledger):
         lifetime: Lifetime | None = None,
     ) -> None:
         super().__init__(site, run, budget, plan, lifetime)
-        self._file = DurableFile(path)
+        self._header: Record = {"ledger": "run", "site": site, "run": run, "budget": to_json(budget)}
+        self._journal = Journal(path, self._header, _answer_of, _version_1)
         with self._transaction():
             pass  # reads what is there, and refuses another budget right away
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._file.locked() as state:
-            # what is not on the disk was never answered, whatever this process remembers of it
-            self._load(Ledger(self.site, self.run, self.budget).state_dict() if state is None else state)
+        with self._journal.locked() as (header, answers):
+            self._check(header)
+            for event, answer in answers:
+                self._remember(event, answer)
             yield
 
-    def _commit(self) -> None:
-        self._file.write(self.state_dict())
+    def _write(self, event: Event, answer: bytes) -> None:
+        self._journal.append({"event": to_json(event), "answer": base64.b64encode(answer).decode()})
+
+    def _check(self, header: Record) -> None:
+        if {name: header.get(name) for name in self._header} == self._header:
+            return
+        if (header.get("site"), header.get("run")) != (self.site, self.run):
+            raise Refused(f"{self._journal.path}: this is not the ledger of hospital {self.site} and run {self.run}")
+        raise Refused(
+            f"hospital {self.site}: run {self.run} was begun with another budget ({header.get('budget')}); "
+            "a run's budget can't change once it has begun"
+        )
 
 
 class FileLifetime(Lifetime):
@@ -334,22 +305,34 @@ class FileLifetime(Lifetime):
 
     def __init__(self, path: Path, budget: Budget) -> None:
         super().__init__(budget)
-        self._file = DurableFile(path)
+        self._journal = Journal(path, {"ledger": "lifetime"}, _spending_of, _lifetime_version_1)
         with self._transaction():
             pass
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._file.locked() as state:
-            on_disk = Lifetime(self.budget).state_dict() if state is None else state
-            if on_disk["events"].keys() != self._events.keys():
-                self._load(on_disk)
+        with self._journal.locked() as (_, spendings):
+            for key, mechanism in spendings:
+                self._remember(key, mechanism)
             yield
 
-    def _commit(self) -> None:
-        self._file.write(self.state_dict())
+    def _write(self, key: str, mechanism: Mechanism) -> None:
+        self._journal.append({"key": key, "mechanism": to_json(mechanism)})
 
 
-def _check_version(state: dict[str, Json], what: str) -> None:
-    if state["version"] != VERSION:
-        raise Refused(f"{what}: version {state['version']} can't be read by this program (it knows {VERSION})")
+def _answer_of(record: Record) -> tuple[Event, bytes]:
+    return from_json(Event, record["event"]), base64.b64decode(record["answer"])
+
+
+def _spending_of(record: Record) -> tuple[str, Mechanism]:
+    return str(record["key"]), from_json(Mechanism, record["mechanism"])
+
+
+def _version_1(state: Record) -> Contents:
+    pairs = zip(state["events"], state["answers"], strict=True)
+    header = {"ledger": "run", **{name: state[name] for name in ("site", "run", "budget")}}
+    return header, [{"event": event, "answer": answer} for event, answer in pairs]
+
+
+def _lifetime_version_1(state: Record) -> Contents:
+    return {"ledger": "lifetime"}, [{"key": k, "mechanism": m} for k, m in state["events"].items()]

@@ -165,7 +165,10 @@ def answer_round(
     one = mechanism.times(1)
     identity = _identity(ledger, round_, purpose, params, one, rows)
     answer = ledger.answer(
-        identity, one, lambda attempt: pack(rows.noisy_sum(params, one, Draw(purpose, round_, attempt)))
+        identity,
+        one,
+        lambda attempt: pack(rows.noisy_sum(params, one, Draw(purpose, round_, attempt))),
+        simulated=rows.noise.simulated,
     )
     return unpack(answer)
 
@@ -213,7 +216,7 @@ def train_private(
         return pack(descent.result())
 
     identity = _identity(ledger, round_, purpose, params, mechanism, rows, patients, training)
-    return unpack(ledger.answer(identity, mechanism, train))
+    return unpack(ledger.answer(identity, mechanism, train, simulated=rows.noise.simulated))
 
 
 def pack(params: Params) -> bytes:

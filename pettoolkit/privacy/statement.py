@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from pettoolkit.errors import BadInput
@@ -115,6 +116,10 @@ def _only_sigma(used: tuple[Mechanism, ...]) -> float | NotMeasured:
 def _words(m: Mechanism) -> str:
     if m.kind == ZCDP:
         return f"{m.steps} x {m.rho:.4g}-zCDP"
+    if m.replace_factor not in (2, math.sqrt(2)):  # clipped gradients of a generator, and its class counts
+        return (
+            f"Gaussian noise of SD {m.sigma:.4g} / sqrt(share) on class counts and clipped sums, which share the budget"
+        )
     if m.replace_factor != 2:  # histograms: replacing a patient moves one count down and one up
         return f"Gaussian noise of SD {m.sigma:.4g} / sqrt(share) on histograms of patients, which share the budget"
     batch = f"Poisson samples with q = {m.q:.4g}" if m.kind == SUBSAMPLED else "full batch"

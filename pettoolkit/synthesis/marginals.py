@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -43,6 +42,8 @@ import pandas as pd
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.synthesis.cells import Cells, cells_of
+from pettoolkit.synthesis.conversation import COUNTS, SCREENING, TABLES, answered, conversation
+from pettoolkit.synthesis.noisy import CLASS_SHARE, DP_BINS
 from pettoolkit.synthesis.protocol import DpBudget, GuaranteeEvent
 from pettoolkit.synthesis.rows import Floats, Ints, allocate, assemble, class_values, classes
 from pettoolkit.synthesis.tree import Tree, grow, independent
@@ -53,37 +54,11 @@ BINS, FEW_BINS, FEW = 16, 8, 1000
 SMOOTHING = 100.0
 """Without DP; 30 to 1000 differ by less than .005 AUROC on the PhysioNet data."""
 
-CLASS_SHARE = 0.02
-"""Share of rho for the class counts; the columns share the rest equally."""
+PAIR_SHARES, NO_PAIRS = (0.1, 0.4), (0.0, 0.0)
+"""With pairs: shares of the columns' rho for choosing pairs and for their tables."""
 
-# The next three were chosen on the PhysioNet data (three splits, epsilon 1, 3 and 10); 3 to 6 groups, 16 or 32
-# bins and shares of 0 to 1 differ by less than .005 AUROC. One histogram of 16 cells for both classes
-# costs .05 at epsilon 1 where groups cost .015.
-DP_BINS = 16
-"""Bins of the reference class under DP."""
-
-MIN_GROUPS = 4
-"""Fewest groups of cells, besides "missing", in which the rarer classes are counted under DP."""
-
-SHRINKAGE = 0.5
-"""Share of the noise's expected energy that is taken off a rare class's difference from the reference class."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One exact answer on private rows and the noise it gets: ``values`` has L2 sensitivity ``event.sensitivity``."""
-
-    event: GuaranteeEvent
-    values: Floats
-
-    def answer(self, noise: np.random.Generator) -> Floats:
-        """Give the noisy whole counts."""
-        return noisy(self.values, self.event.sigma, noise)
-
-
-def noisy(values: Floats, sigma: float, noise: np.random.Generator) -> Floats:
-    """Add Gaussian noise of SD ``sigma``, rounded to whole numbers."""
-    return np.rint(values + noise.normal(0.0, sigma, size=values.shape))
+PAIRS_FROM = 6000.0
+"""Patients times mu from which pairs are asked for under DP."""
 
 
 class Marginals:
@@ -131,14 +106,27 @@ class Marginals:
         return {"clipped": 0}
 
     def plan(self, contract: Contract, dp: DpBudget | None) -> tuple[GuaranteeEvent, ...]:
-        """Class counts first, then one histogram per feature column; rho adds up to the budget."""
+        """Class counts, one histogram per feature column, and pairs if they are worth it; rho adds up to the budget."""
         if dp is None:
             return ()
         names = [c.name for c in contract.feature_columns]
-        share = CLASS_SHARE if names else 1.0
-        counts = GuaranteeEvent.gaussian("class counts", dp.rho * share)
-        each = dp.rho * (1 - share) / max(len(names), 1)
-        return (counts, *(GuaranteeEvent.gaussian(f"histogram of {name} by class", each) for name in names))
+        shares = PAIR_SHARES if self._plans_pairs(len(names), dp) else NO_PAIRS
+        classes_share = CLASS_SHARE if names else 1.0
+        events = [GuaranteeEvent.gaussian(COUNTS, dp.rho * classes_share)]
+        rest = dp.rho * (1 - classes_share)
+        each = rest * (1 - sum(shares)) / max(len(names), 1)
+        events += [GuaranteeEvent.gaussian(f"histogram of {name} by class", each) for name in names]
+        if shares != NO_PAIRS:
+            couples = len(names) * (len(names) - 1) // 2
+            events.append(GuaranteeEvent.gaussian(SCREENING, rest * shares[0], math.sqrt(couples)))
+            events.append(GuaranteeEvent.gaussian(TABLES, rest * shares[1]))
+        return tuple(events)
+
+    def _plans_pairs(self, columns: int, dp: DpBudget) -> bool:
+        """Whether pair tables are worth their share: decided by public numbers alone."""
+        if not self._pairs or dp.patients is None or columns < 2:
+            return False
+        return dp.patients * math.sqrt(2 * dp.rho) >= PAIRS_FROM
 
     def fit(self, rows: pd.DataFrame, contract: Contract, *, seed: int, dp: DpBudget | None) -> None:
         """See :class:`~pettoolkit.synthesis.protocol.Generator`; nothing but the noise is random."""
@@ -184,87 +172,8 @@ class Marginals:
     def _fit_noisy(self, rows: pd.DataFrame, label: Ints, contract: Contract, dp: DpBudget) -> None:
         self._cells = cells_of(contract, DP_BINS)
         codes = _codes(self._cells, rows)
-        count_event, *column_events = self._events
-        n_classes = len(class_values(contract))
-        counts = Query(count_event, np.bincount(label, minlength=n_classes).astype(np.float64)).answer(dp.noise)
-        sizes = on_simplex(counts, float(len(rows)))
-        reference = int(np.argmax(sizes))
-        self._shares = sizes / sizes.sum()
-        others = [y for y in range(n_classes) if y != reference]
-        shapes: dict[int, list[Floats]] = {y: [] for y in range(n_classes)}
-        for j, (cells, event) in enumerate(zip(self._cells, column_events, strict=True)):
-            answer = Query(event, histogram(codes[label == reference, j], len(cells))).answer(dp.noise)
-            base = on_simplex(answer, max(sizes[reference], 1.0))
-            base /= base.sum()
-            shapes[reference].append(base)
-            for y in others:
-                groups = group_cells(cells, base, group_count(sizes[y], event.sigma))
-                n_groups = int(groups.max()) + 1
-                counted = Query(event, histogram(groups[codes[label == y, j]], n_groups)).answer(dp.noise)
-                shapes[y].append(shape_of(counted, groups, base, float(sizes[y]), event.sigma))
-        self._trees = {y: independent(marginals) for y, marginals in shapes.items()}
-
-
-def histogram(codes: Ints, size: int) -> Floats:
-    """Count patients per cell, shape (size,)."""
-    return np.bincount(codes, minlength=size).astype(np.float64)
-
-
-def on_simplex(values: Floats, total: float) -> Floats:
-    """Find the closest vector (least squares) with entries of at least 0 and the given sum.
-
-    Duchi et al. 2008 (ICML), figure 1. Unlike clipping at 0 it does not turn noise into mass.
-    """
-    ordered = np.sort(values)[::-1]
-    excess = np.cumsum(ordered) - total
-    last = np.flatnonzero(ordered - excess / np.arange(1, len(values) + 1) > 0)[-1]
-    return np.asarray(np.maximum(values - excess[last] / (last + 1), 0.0))
-
-
-def group_count(size: float, sigma: float) -> int:
-    """Choose into how many groups a class of (noisy) ``size`` is counted: more, the clearer it stands above the noise.
-
-    With g groups a group holds size / g patients, so that noise is about g sigma / size of it; the square root
-    keeps that below 1 / g.
-    """
-    return max(MIN_GROUPS, int(math.sqrt(size / sigma)))
-
-
-def group_cells(cells: Cells, base: Floats, count: int) -> Ints:
-    """Put cells into at most ``count`` groups with about equal shares of the (noisy) reference class.
-
-    Levels and "missing" stay alone. Returns each cell's group, numbered from 0 without gaps.
-    """
-    if not cells.ordered or cells.bins <= count:
-        return np.arange(len(cells), dtype=np.int64)
-    present = base[: cells.bins]
-    if present.sum() <= 0:
-        present = np.ones(cells.bins)
-    middle = (np.cumsum(present) - present / 2) / present.sum()
-    group = np.minimum((middle * count).astype(np.int64), count - 1)
-    group = np.unique(group, return_inverse=True)[1].astype(np.int64)
-    return np.append(group, group.max() + 1) if cells.can_miss else group
-
-
-def shape_of(counted: Floats, groups: Ints, base: Floats, size: float, sigma: float) -> Floats:
-    """Estimate a rarer class's share of each cell from its noisy group counts.
-
-    The difference from the reference class's shape is shrunk by the energy that noise alone would have
-    (James and Stein 1961, positive part, damped by :data:`SHRINKAGE`): hospitals with few
-    such patients lean on the reference class. Within a group cells keep the reference's proportions.
-    """
-    size = max(size, 1.0)
-    group_base = np.bincount(groups, weights=base, minlength=len(counted))
-    difference = counted - size * group_base
-    energy = float(difference @ difference)
-    keep = max(0.0, 1.0 - SHRINKAGE * len(counted) * sigma**2 / energy) if energy > 0 else 0.0
-    share = on_simplex(size * group_base + keep * difference, size) / size
-    members = np.bincount(groups, minlength=len(counted))
-    within = np.where(
-        group_base[groups] > 0, base / np.maximum(group_base[groups], math.ulp(1.0)), 1.0 / members[groups]
-    )
-    shape = share[groups] * within
-    return np.asarray(shape / shape.sum())
+        talk = conversation(self._cells, len(class_values(contract)), len(rows), self._events)
+        self._shares, self._trees = answered(talk, codes, label, dp.noise)
 
 
 def _codes(cells: tuple[Cells, ...], rows: pd.DataFrame) -> Ints:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -35,17 +35,22 @@ class DpBudget:
         releases, for adding or removing one patient.
     noise
         Where the noise comes from: seeded in a simulation, system entropy in a deployment.
+    patients
+        Public number of patients, by which a generator may plan what is worth asking; None: not known yet.
     """
 
     rho: float
     noise: np.random.Generator
+    patients: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rho) and self.rho > 0):
             raise BadInput(f"synthetic: rho must be a number above 0 (got {self.rho})")
 
     @classmethod
-    def for_epsilon(cls, epsilon: float, delta: float, noise: np.random.Generator) -> DpBudget:
+    def for_epsilon(
+        cls, epsilon: float, delta: float, noise: np.random.Generator, patients: int | None = None
+    ) -> DpBudget:
         """Spend (epsilon, delta) in full on queries that are all answered with Gaussian noise.
 
         Such queries together are one Gaussian mechanism with mu^2 = 2 rho (Dong, Roth and Su 2019,
@@ -54,7 +59,7 @@ class DpBudget:
         """
         from pettoolkit.privacy.accounting import gaussian_mu
 
-        return cls(gaussian_mu(epsilon, delta) ** 2 / 2, noise)
+        return cls(gaussian_mu(epsilon, delta) ** 2 / 2, noise, patients)
 
 
 @dataclass(frozen=True)
@@ -62,31 +67,52 @@ class GuaranteeEvent:
     """One query on private rows that was answered with Gaussian noise.
 
     ``sensitivity`` is the L2 distance of the exact answers on two tables that differ by adding or
-    removing one patient, ``sigma`` the SD of the noise, ``rho = sensitivity^2 / (2 sigma^2)``.
+    removing one patient, ``sigma`` the SD of the noise, ``rho = sensitivity^2 / (2 sigma^2)``. ``replace_factor``
+    is the sensitivity for replacing one patient over that: sqrt(2) for a histogram (two counts change by 1), 2 for
+    clipped sums.
     """
 
     query: str
     sensitivity: float
     sigma: float
     rho: float
+    replace_factor: float = math.sqrt(2)
 
     @classmethod
-    def gaussian(cls, query: str, rho: float, sensitivity: float = 1.0) -> GuaranteeEvent:
+    def gaussian(
+        cls, query: str, rho: float, sensitivity: float = 1.0, replace_factor: float = math.sqrt(2)
+    ) -> GuaranteeEvent:
         """Make the event that spends ``rho``: sigma = sensitivity / sqrt(2 rho)."""
-        return cls(query, sensitivity, sensitivity / math.sqrt(2 * rho), rho)
+        return cls(query, sensitivity, sensitivity / math.sqrt(2 * rho), rho, replace_factor)
 
     def mechanism(self) -> Mechanism:
-        """Describe the event to a ledger; replacing one patient changes two counts of a histogram by 1."""
+        """Describe the event to a ledger."""
         from pettoolkit.privacy.events import GAUSSIAN, Mechanism
 
         return Mechanism(
-            GAUSSIAN, self.sigma / self.sensitivity, sensitivity=self.sensitivity, replace_factor=math.sqrt(2)
+            GAUSSIAN, self.sigma / self.sensitivity, sensitivity=self.sensitivity, replace_factor=self.replace_factor
         )
 
 
 def total_rho(events: Iterable[GuaranteeEvent]) -> float:
     """Add up what the events cost together (zCDP adds up)."""
     return math.fsum(e.rho for e in events)
+
+
+def one_mechanism(events: Sequence[GuaranteeEvent], honest_sites: int = 1) -> Mechanism:
+    """Describe all events of a plan to a ledger as the one Gaussian mechanism that they are together.
+
+    Gaussian mechanisms compose to one with ``1 / sigma^2`` added up (Dong, Roth and Su 2019, arXiv:1905.02383,
+    Corollary 3.3), for either adjacency: so ``sigma = 1 / sqrt(2 rho)`` at sensitivity 1 for the total rho, and the
+    factor for replacing a patient is the root of the mean of the events' squared factors, weighted by rho.
+    """
+    from pettoolkit.privacy.events import GAUSSIAN, Mechanism
+
+    rho = total_rho(events)
+    factors = {e.replace_factor for e in events}
+    mean = math.fsum(e.rho * e.replace_factor**2 for e in events) / rho
+    factor = factors.pop() if len(factors) == 1 else math.sqrt(mean)
+    return Mechanism(GAUSSIAN, 1 / math.sqrt(2 * rho), replace_factor=factor, honest_sites=honest_sites)
 
 
 @runtime_checkable
@@ -140,13 +166,19 @@ class Generator(Protocol):
 
 
 _REGISTRY: dict[str, tuple[str, str]] = {
+    "ctgan": ("pettoolkit.synthesis.sdv_adapter", "Ctgan"),
+    "dp_vae": ("pettoolkit.synthesis.vae", "DpVae"),
     "gaussian_copula": ("pettoolkit.synthesis.sdv_adapter", "GaussianCopula"),
     "marginals": ("pettoolkit.synthesis.marginals", "Marginals"),
+    "tvae": ("pettoolkit.synthesis.sdv_adapter", "Tvae"),
 }
 """Name in an experiment file -> (module, class); the module is imported when the generator is made."""
 
-WITH_DP = frozenset({"marginals"})
+WITH_DP = frozenset({"dp_vae", "marginals"})
 """Generators that can guarantee differential privacy."""
+
+ONLY_DP = frozenset({"dp_vae"})
+"""Generators that exist with differential privacy only."""
 
 
 def names() -> tuple[str, ...]:

@@ -58,6 +58,11 @@ def independent(marginals: Sequence[npt.NDArray[np.generic]]) -> Tree:
     return Tree(tuple(Node(j, None, _cumulative(m.astype(np.float64)[None, :])) for j, m in enumerate(marginals)))
 
 
+def forest(nodes: Sequence[tuple[int, int | None, Floats]]) -> Tree:
+    """Make a tree of (column, parent or None, table with a row per cell of the parent), parents before children."""
+    return Tree(tuple(Node(column, parent, _cumulative(table)) for column, parent, table in nodes))
+
+
 def grow(codes: Ints, label: Ints, sizes: Sequence[int], smoothing: float) -> dict[int, Tree]:
     """Grow one tree shape for all classes present, with each class's own tables.
 

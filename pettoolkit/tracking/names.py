@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pettoolkit.records import Guarantee, ModelSpec, NotMeasured, RunResult, RunSpec, Summary, digest_of
+from pettoolkit.records import Guarantee, Json, ModelSpec, NotMeasured, RunResult, RunSpec, Summary, digest_of
 
 VARIANT_KEYS = ("strategy", "generator", "method", "k")
 """The option that tells an arm's variants apart, whichever the arm has."""
@@ -69,6 +69,46 @@ def variant_key(spec: RunSpec) -> str:
     """Digest of all that seeds of one variant share; which sites were drawn may differ, their number not."""
     shared = replace(spec, seed=0, sites=(str(len(spec.sites)),), contract={}, contract_digest="")
     return digest_of(shared.wire())
+
+
+def row_of(spec: RunSpec, cohort: str, *, seed: bool = True) -> str:
+    """Digest of what tells a reader of a table which row it is: hospitals, arm, variant, model, budget; not options.
+
+    Parameters
+    ----------
+    cohort
+        Names all hospitals of the experiment, those that are not drawn to train included.
+    seed
+        Whether the row is one seed's cell, or all seeds' summary.
+    """
+    told = params_of(spec)
+    for name in ("rounds", "sites", *(() if seed else ("seed",))):
+        del told[name]
+    return digest_of([told, cohort])
+
+
+def changed(old: RunSpec, new: RunSpec) -> list[str]:
+    """What is not the same in two specs of one row, as ``rounds 30 -> 50``."""
+    before, after = _settings(old), _settings(new)
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return [f"{name} {_said(before.get(name))} -> {_said(after.get(name))}" for name in names]
+
+
+def _settings(spec: RunSpec) -> dict[str, Json]:
+    """All settings by name, those of the arm without ``options.`` before it."""
+    data = spec.wire()
+    for name in ("contract", "contract_digest", "experiment", "schema_version"):
+        del data[name]
+    flat: dict[str, Json] = dict(data.pop("options"))
+    for name, value in data.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _said(value: Json) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
 
 
 def metrics_of(result: RunResult) -> dict[str, float]:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pettoolkit.errors import BadInput
-from pettoolkit.records import RESULT_VERSION, Json, RunResult, Summary, digest_of, from_json, to_json
+from pettoolkit.records import Json, RunResult, RunSpec, Summary, from_json, to_json
 from pettoolkit.tracking import artifacts, names, views
 from pettoolkit.tracking.database import DATABASE, explained, mlflow_client
+from pettoolkit.tracking.finished import SUPERSEDED, TAG_LENGTH, FinishedCell, changes, digests_tag, finished_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,21 +31,7 @@ LOCK = "pettoolkit.lock"
 CELL, SUMMARY = "cell", "summary"
 _PAGE = 1000
 _METRICS_A_BATCH = 900  # MLflow takes 1000 entities at once, params and tags included
-_TAG_LENGTH = 8000
-
-
-@dataclass(frozen=True)
-class FinishedCell:
-    """A cell whose result is stored, with what its hash covers in parts."""
-
-    run_id: str
-    name: str
-    config_hash: str
-    spec_hash: str
-    digests: Mapping[str, str]
-    contract_digest: str
-    result_version: int
-    params: Mapping[str, str]
+_OUT_OF_DATE = " (superseded)"
 
 
 class Store:
@@ -119,23 +105,46 @@ class Store:
         if experiment not in self._finished:
             runs = self._search(experiment, f"tags.`pet.kind` = '{CELL}' and attributes.status = 'FINISHED'")
             stored = [run for run in runs if (self._folder(run) / artifacts.RESULT).exists()]
-            cells = [_cell(run) for run in stored]
+            cells = [finished_cell(run) for run in stored]
             self._finished[experiment] = {cell.config_hash: cell for cell in reversed(cells)}
         return dict(self._finished[experiment])
 
-    def why_stale(self, experiment: str, identity: Mapping[str, Json]) -> str | None:
+    def why_stale(
+        self,
+        experiment: str,
+        identity: Mapping[str, Json],
+        spec: RunSpec | None = None,
+        current: Collection[str] = frozenset(),
+    ) -> str | None:
         """Why a cell that was finished once is not any more; ``None`` if it never was.
 
         Parameters
         ----------
         identity
-            ``spec_hash``, ``digests`` of the sites' tables and ``contract_digest`` of the cell as it is now.
+            ``spec_hash``, ``digests`` of the sites' tables, ``contract_digest`` and ``cohort`` of the cell now.
+        spec
+            The cell's spec: then a cell of the same row with other settings counts too.
+        current
+            Hashes of the experiment's cells as it is now; they are no former cells.
         """
-        once = [c for c in self.finished(experiment).values() if c.spec_hash == identity["spec_hash"]]
-        if not once:
+        finished = self.finished(experiment).values()
+        once = [c for c in finished if c.spec_hash == identity["spec_hash"]]
+        if once:
+            found = min((changes(cell, identity) for cell in once), key=len)
+            return "; ".join(found) or "what a cell's hash covers changed"
+        if spec is None:
             return None
-        changes = min((_changes(cell, identity) for cell in once), key=len)
-        return "; ".join(changes) or "what a cell's hash covers changed"
+        row = names.row_of(spec, str(identity.get("cohort", "")))
+        former = [c for c in finished if c.row == row and c.config_hash not in current]
+        nearest = min((said for c in former if (said := self._settings_changed(c, spec))), key=len, default=[])
+        return f"changed: {', '.join(nearest)}" if nearest else None
+
+    def _settings_changed(self, cell: FinishedCell, spec: RunSpec) -> list[str]:
+        """Settings in which a former cell differs; none where its record can't be read."""
+        try:
+            return names.changed(self.load_result(cell.run_id).spec, spec)
+        except BadInput:
+            return []
 
     def log_cell(
         self,
@@ -177,8 +186,10 @@ class Store:
             "pet.result_version": str(result.result_version),
             "pet.spec_hash": str(identity["spec_hash"]),
             "pet.contract_digest": str(identity["contract_digest"]),
-            "pet.digests": _digests_tag(identity["digests"]),
-            **({"pet.not_finite": ", ".join(odd)[:_TAG_LENGTH]} if odd else {}),
+            "pet.digests": digests_tag(identity["digests"]),
+            "pet.cohort": str(identity.get("cohort", "")),
+            "pet.row": names.row_of(result.spec, str(identity.get("cohort", ""))),
+            **({"pet.not_finite": ", ".join(odd)[:TAG_LENGTH]} if odd else {}),
         }
         run_id = self._log(
             experiment,
@@ -193,20 +204,97 @@ class Store:
         self._replace(experiment, f"tags.`pet.config_hash` = '{result.config_hash}'", CELL, run_id)
         return run_id
 
-    def log_summary(self, experiment: str, summary: Summary) -> str:
-        """Store mean and SD over seeds of one variant; its older summary is replaced."""
-        key = names.variant_key(summary.spec)
-        params = names.params_of(summary.spec) | {"seed": ", ".join(map(str, summary.seeds))}
+    def log_summary(
+        self, experiment: str, summary: Summary, seeds: Sequence[int] | None = None, cohort: str = ""
+    ) -> str:
+        """Store mean and SD over seeds of one variant; the older one of the same seeds is replaced.
+
+        Parameters
+        ----------
+        seeds
+            Those of the experiment file, to which the summary belongs even if not all of them could be run; by
+            default the summary's own.
+        cohort
+            See :func:`names.row_of`.
+        """
+        key, listed = names.variant_key(summary.spec), _listed(summary.seeds if seeds is None else seeds)
+        params = names.params_of(summary.spec) | {"seed": _listed(summary.seeds)}
         metrics, _ = names.finite(names.summary_metrics(summary))
-        tags = {"pet.kind": SUMMARY, "pet.experiment": experiment, "pet.variant": key}
+        tags = {
+            "pet.kind": SUMMARY,
+            "pet.experiment": experiment,
+            "pet.variant": key,
+            "pet.seeds": listed,
+            "pet.row": names.row_of(summary.spec, cohort, seed=False),
+        }
         contents = {artifacts.SUMMARY: artifacts.as_json(to_json(summary))}
         run_id = self._log(experiment, names.summary_name(summary.spec), params, metrics, tags, contents, 0.0, {})
-        self._replace(experiment, f"tags.`pet.variant` = '{key}'", SUMMARY, run_id)
+        self._replace(experiment, f"tags.`pet.variant` = '{key}' and tags.`pet.seeds` = '{listed}'", SUMMARY, run_id)
         return run_id
 
+    def has_summary(self, experiment: str, summary: Summary, seeds: Sequence[int]) -> bool:
+        """Whether there is a summary of this variant that belongs to these seeds."""
+        key = names.variant_key(summary.spec)
+        which = f"tags.`pet.variant` = '{key}' and tags.`pet.seeds` = '{_listed(seeds)}'"
+        return bool(self._search(experiment, f"{which} and tags.`pet.kind` = '{SUMMARY}'"))
+
+    def supersede(self, experiment: str, current: Mapping[str, RunSpec], seeds: Sequence[int], cohort: str) -> None:
+        """Mark what the experiment, as it is now, has replaced.
+
+        A cell of the same row with another hash (other options, data, contract or version) gets the tag
+        ``pet.superseded``; it is kept, so that going back to it costs nothing, and then loses the tag. Summaries can
+        be made again from their cells: those of the same rows that are of other options, or of some of these seeds
+        only, are deleted.
+
+        Parameters
+        ----------
+        current
+            Hash to spec of all cells of the experiment.
+        seeds, cohort
+            See :meth:`log_summary`.
+        """
+        rows = {names.row_of(spec, cohort) for spec in current.values()}
+        for cell in self.finished(experiment).values():
+            if cell.row in rows and cell.superseded != (cell.config_hash not in current):
+                self._mark(cell)
+        variants = {names.variant_key(spec) for spec in current.values()}
+        shown = {names.row_of(spec, cohort, seed=False) for spec in current.values()}
+        for run in self._search(experiment, f"tags.`pet.kind` = '{SUMMARY}'"):
+            tags = run.data.tags
+            theirs = set(tags.get("pet.seeds", "").split(", "))
+            mine = tags.get("pet.variant") in variants and tags.get("pet.seeds") == _listed(seeds)
+            if tags.get("pet.row") in shown and theirs <= set(map(str, seeds)) and not mine:
+                self._delete(run)
+        self._finished.pop(experiment, None)
+
+    def _mark(self, cell: FinishedCell) -> None:
+        """Set the tag and say it in the name, or take both away."""
+        with explained(self.directory):
+            client = self._open()
+            if cell.superseded:
+                client.delete_tag(cell.run_id, SUPERSEDED)
+                client.update_run(cell.run_id, name=cell.name.removesuffix(_OUT_OF_DATE))
+            else:
+                client.set_tag(cell.run_id, SUPERSEDED, "true")
+                client.update_run(cell.run_id, name=cell.name + _OUT_OF_DATE)
+
     def load_result(self, run_id: str) -> RunResult:
-        """Read the stored result of a cell."""
-        return from_json(RunResult, json.loads(self._read(run_id, artifacts.RESULT)))
+        """Read the stored result of a cell.
+
+        Raises
+        ------
+        BadInput
+            If it was written by a newer program, or is damaged.
+        """
+        data = self._read(run_id, artifacts.RESULT)
+        try:
+            return from_json(RunResult, json.loads(data))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            where = self._folder(self._open().get_run(run_id)) / artifacts.RESULT
+            raise BadInput(
+                f"{where}: not a result that this version can read ({error}); install the version that wrote it, "
+                "or run the cell again with --force"
+            ) from None
 
     def load_predictions(self, run_id: str) -> bytes:
         """Read the stored file of predictions of a cell."""
@@ -266,9 +354,13 @@ class Store:
         """Delete the runs that ``keep`` supersedes, with their files."""
         for run in self._search(experiment, f"{which} and tags.`pet.kind` = '{kind}'"):
             if run.info.run_id != keep:
-                self._open().delete_run(run.info.run_id)
-                shutil.rmtree(self._folder(run), ignore_errors=True)
+                self._delete(run)
         self._finished.pop(experiment, None)
+
+    def _delete(self, run: Run) -> None:
+        with explained(self.directory):
+            self._open().delete_run(run.info.run_id)
+        shutil.rmtree(self._folder(run), ignore_errors=True)
 
     def _close_leftovers(self) -> None:
         with explained(self.directory):
@@ -320,37 +412,5 @@ class Store:
         return self.directory.joinpath(*artifacts.path_of(run.info.artifact_uri).parts[-4:])
 
 
-def _cell(run: Run) -> FinishedCell:
-    tags: dict[str, Any] = run.data.tags
-    return FinishedCell(
-        run_id=run.info.run_id,
-        name=str(run.info.run_name),
-        config_hash=tags["pet.config_hash"],
-        spec_hash=tags["pet.spec_hash"],
-        digests=json.loads(tags["pet.digests"]),
-        contract_digest=tags["pet.contract_digest"],
-        result_version=int(tags["pet.result_version"]),
-        params=run.data.params,
-    )
-
-
-def _digests_tag(digests: Json) -> str:
-    """Digests of the sites' tables, shortened; one for all of them where a tag could not hold so many."""
-    short = {site: str(digest)[:16] for site, digest in digests.items()}
-    text = json.dumps(short, sort_keys=True)
-    return text if len(text) <= _TAG_LENGTH else json.dumps({"*": digest_of(short)[:16]})
-
-
-def _changes(cell: FinishedCell, identity: Mapping[str, Json]) -> list[str]:
-    now: dict[str, str] = json.loads(_digests_tag(identity["digests"]))
-    sites = sorted(set(now) | set(cell.digests))
-    changes = [
-        "a hospital's table changed" if site == "*" else f"table of hospital {site} changed"
-        for site in sites
-        if now.get(site) != cell.digests.get(site)
-    ]
-    if cell.contract_digest != identity["contract_digest"]:
-        changes.append("contract changed")
-    if cell.result_version != RESULT_VERSION:
-        changes.append(f"RESULT_VERSION {cell.result_version} -> {RESULT_VERSION}")
-    return changes
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))

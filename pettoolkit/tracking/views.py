@@ -22,7 +22,7 @@ VIEW_NAME = "Compare PETs"
 WRITTEN_FOR = "3.17."
 RUN_NAME = "attributes.`Run Name`"
 
-PARAMS = ("epsilon", "noise", "unseen", "arm", "variant", "model")
+PARAMS = ("epsilon", "noise", "unseen", "arm", "variant", "model", "rounds", "seed", "sites")
 METRICS = (
     "utility/auroc",
     "utility/auroc_low",
@@ -48,7 +48,9 @@ NOTE = """\
 **How to read this page.** One row is one technology (*arm*), trained and tested on the same patients as every other.
 
 - Rows tagged `pet.kind = summary` hold the mean over seeds; `pet.kind = cell` is one training run with one seed.
-  The saved view *Compare PETs* shows the summaries.
+  The saved view *Compare PETs* shows the summaries; one summary belongs to one list of seeds (column `seed`).
+- `pet.superseded = true` (and a name that ends so) marks an older cell of the same row, made with other options, data
+  or version. It is kept, so that going back to it costs nothing, and is in no summary of the experiment as it is now.
 - `utility/auroc` is the unweighted mean of the AUROC within each hospital, with a 95 % interval (`_low`, `_high`) over
   patients. Rows whose intervals overlap may still differ: all rows share their patients, so read paired differences.
 - `robustness/auroc_worst_site` is the hospital that is served worst. `cost/bytes_out_per_site` is what left a hospital.

@@ -14,6 +14,7 @@ from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.errors import PetError, SiteFailed
 from pettoolkit.federation import flower, wire
 from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.hospital.site import Site
 from pettoolkit.records import Models, RunSpec
 from tests import small_cohort as small
 
@@ -51,7 +52,7 @@ class Recorder(MeteredGrid):
 def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    secret = SecretKey.from_bytes(sites["east"].secret_keys[0])
+    secret = carried(sites["east"])
     with small.grid(sites) as grid:
         recorder = Recorder(grid)
         coordinate(recorder, spec)
@@ -75,9 +76,16 @@ def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt
         with pytest.raises(PetError):
             ckks.decrypt(own, blobs, 1)
     forged = ckks.encrypt(own, np.zeros(scheme.values), f"{spec.run_id}/1")
-    real = SecretKey.from_bytes(sites["east"].secret_keys[0]).for_scheme(scheme)
+    real = carried(sites["east"]).for_scheme(scheme)
     with pytest.raises(PetError):
         ckks.decrypt(real, forged, 1, f"{spec.run_id}/1")
+
+
+def carried(site: Site) -> SecretKey:
+    """The key whose file lies in a hospital's folder."""
+    assert site.keys is not None
+    (path,) = site.keys.glob("*.key")
+    return SecretKey.load(path)
 
 
 def _message(data: bytes) -> Message:
@@ -108,7 +116,7 @@ def test_what_is_released_carries_noise_and_is_released_once() -> None:
 def test_a_hospital_without_the_key_is_named() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    sites["west"].secret_keys = ()
+    sites["west"].keys = None
 
     with small.grid(sites) as grid, pytest.raises(SiteFailed, match="west.*no encryption key"):
         coordinate(grid, spec)
@@ -117,7 +125,7 @@ def test_a_hospital_without_the_key_is_named() -> None:
 def test_a_hospital_with_another_key_never_gives_a_wrong_sum() -> None:
     spec = small.spec("encrypted_aggregation")
     sites = small.hospitals(spec)
-    sites["west"].secret_keys = small.hospitals(spec)["west"].secret_keys
+    sites["west"].keys = small.hospitals(spec)["west"].keys
 
     with small.grid(sites) as grid, pytest.raises(PetError, match="key"):
         coordinate(grid, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from pydantic import ValidationError
 from pettoolkit.arms.encrypted_aggregation.config import EncryptedAggregationKeys
 from pettoolkit.arms.encrypted_records.config import EncryptedRecordsKeys
 from pettoolkit.arms.encrypted_statistics.config import EncryptedStatisticsKeys
-from pettoolkit.arms.keyring import key_schemes, shared_keys
+from pettoolkit.arms.keyring import REPEATS, key_requests
 from pettoolkit.arms.keys import ArmKeys
-from pettoolkit.encryption.keys import SecretKey
+from pettoolkit.encryption.keys import KeyRequest
 from pettoolkit.records import DpSpec, ModelSpec, RunSpec
 from tests import small_cohort as small
 
@@ -75,14 +76,22 @@ def test_statistics_resolve_their_options_by_method_and_budget() -> None:
     assert "clip belongs to" in str(keys(arm, clip=1.0).refuse(cell(keys(arm, clip=1.0))))
 
 
-def test_one_key_per_ring_is_made_for_all_that_will_be_decrypted() -> None:
+def test_one_key_per_purpose_and_ring_is_made_for_all_that_will_be_decrypted() -> None:
     specs = [small.spec("encrypted_aggregation", seed=s) for s in (0, 1)]
-    specs += [small.spec("encrypted_records"), small.spec("pooled")]
+    specs += [small.spec("encrypted_records"), small.spec("encrypted_statistics"), small.spec("pooled")]
 
-    schemes = {scheme.ring_degree: scheme for scheme in key_schemes(specs)}
+    wanted = {request.use.purpose: request for request in key_requests("small", specs)}
 
-    assert set(schemes) == {4096, 16384}
-    assert schemes[4096].tau == 2 * key_schemes(specs[:1])[0].tau
-    assert schemes[16384].tau == 3
-    assert [SecretKey.from_bytes(key).scheme.ring for key in shared_keys(specs)] == [s.ring for s in key_schemes(specs)]
-    assert shared_keys([small.spec("pooled")]) == ()
+    assert set(wanted) == {"aggregation", "records", "statistics"}
+    assert wanted["aggregation"].scheme.tau == 2 * key_requests("small", specs[:1])[0].scheme.tau
+    assert wanted["aggregation"].use.runs == (specs[0].run_id, specs[1].run_id)
+    assert wanted["records"].scheme.tau == REPEATS * 3
+    assert {request.use.experiment for request in wanted.values()} == {"small"}
+    assert len({request.file_name for request in wanted.values()}) == 3
+    assert key_requests("small", [small.spec("pooled")]) == ()
+
+
+def test_a_request_survives_json() -> None:
+    (request,) = key_requests("small", [small.spec("encrypted_statistics")])
+
+    assert KeyRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request

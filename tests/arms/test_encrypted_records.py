@@ -13,7 +13,6 @@ from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.encrypted_records import inside
 from pettoolkit.arms.encrypted_records.descent import shares, train_plain
 from pettoolkit.arms.encrypted_records.scheme import plan_of
-from pettoolkit.arms.registry import key_scheme
 from pettoolkit.errors import PetError, SiteFailed
 from pettoolkit.records import Models, Outcome, RunSpec
 from tests import small_cohort as small
@@ -78,28 +77,21 @@ def test_what_is_released_is_flooded() -> None:
     sd = outcome().encryption["encryption/flooding_sd"]
     difference = np.abs(fitted(outcome()) - in_the_clear(SPEC))
 
-    assert 1e-6 < sd < 5e-4
+    assert 1e-6 < sd < 1e-3
     assert sd / 10 < difference.max() < 6 * sd
 
 
 def test_another_hospitals_key_is_refused_and_named() -> None:
     sites = small.hospitals(SPEC)
-    sites["west"].secret_keys = small.hospitals(SPEC)["west"].secret_keys
+    sites["west"].keys = small.hospitals(SPEC)["west"].keys
 
     with small.grid(sites) as grid, pytest.raises(PetError, match="use one key file"):
         coordinate(grid, SPEC)
 
 
 def test_a_key_is_not_used_for_more_decryptions_than_its_noise_is_sized_for() -> None:
-    from pettoolkit.encryption.keys import SecretKey
-
-    scheme = key_scheme(SPEC)
-    assert scheme is not None
-    sites = small.hospitals(SPEC)
-    key = SecretKey.create(scheme).to_bytes()
-    for site in sites.values():
-        site.secret_keys = (key,)
-    other = small.spec("encrypted_records", iterations=1, rows=200)
+    sites = small.hospitals(SPEC)  # for twice the three steps of this run
+    other = small.spec("encrypted_records", iterations=4, rows=200)
 
     with small.grid(sites) as grid:
         coordinate(grid, SPEC)

@@ -128,7 +128,7 @@ def test_what_is_released_is_flooded_once() -> None:
 def test_a_hospital_with_another_key_never_gives_a_wrong_sum() -> None:
     spec = small.spec(ARM)
     sites = small.hospitals(spec)
-    sites["west"].secret_keys = small.hospitals(spec)["west"].secret_keys
+    sites["west"].keys = small.hospitals(spec)["west"].keys
 
     with small.grid(sites) as grid, pytest.raises(PetError, match="key"):
         coordinate(grid, spec)
@@ -138,7 +138,7 @@ def test_a_key_for_another_ring_is_named() -> None:
     spec = small.spec(ARM)
     sites = small.hospitals(small.spec("encrypted_aggregation"))
 
-    with small.grid(sites) as grid, pytest.raises(SiteFailed, match="no encryption key for ring"):
+    with small.grid(sites) as grid, pytest.raises(SiteFailed, match="is for aggregation"):
         coordinate(grid, spec)
 
 

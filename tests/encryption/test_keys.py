@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import stat
@@ -10,9 +11,15 @@ import pytest
 from pettoolkit.encryption import keys
 from pettoolkit.encryption.ckks import decrypt, encrypt
 from pettoolkit.encryption.errors import WrongKey
-from pettoolkit.encryption.keys import SecretKey
+from pettoolkit.encryption.keys import AGGREGATION, STATISTICS, KeyRequest, KeyUse, SecretKey
 from pettoolkit.encryption.parameters import choose
 from pettoolkit.errors import BadInput, Refused
+
+USE = KeyUse(AGGREGATION, "small", ("run-1", "run-2"))
+
+
+def request_for(scheme, **use):
+    return KeyRequest(scheme, dataclasses.replace(USE, **use))
 
 
 def mode(path):
@@ -50,30 +57,31 @@ def test_a_key_that_others_can_read_is_refused(key, tmp_path):
 
 
 def test_create_never_overwrites(scheme, tmp_path):
-    made = keys.create(tmp_path / "deep" / "a.key", scheme)
+    made = keys.create(tmp_path / "deep" / "a.key", request_for(scheme))
 
     with pytest.raises(Refused, match="keys rotate"):
-        keys.create(tmp_path / "deep" / "a.key", scheme)
+        keys.create(tmp_path / "deep" / "a.key", request_for(scheme))
     assert keys.inspect(tmp_path / "deep" / "a.key") == made
 
 
 def test_inspect_tells_nothing_secret(scheme, tmp_path):
-    info = keys.create(tmp_path / "a.key", scheme)
+    info = keys.create(tmp_path / "a.key", request_for(scheme))
     secret = SecretKey.load(tmp_path / "a.key").to_bytes()
 
     assert len(info.key_id) == 16
-    assert set(vars(info)) == {"key_id", "scheme", "path"}
+    assert set(vars(info)) == {"key_id", "scheme", "path", "use"}
     assert repr(SecretKey.from_bytes(secret)) == f"SecretKey({info.key_id})"
 
 
 def test_rotate_replaces_the_key_and_keeps_the_old_one_aside(scheme, tmp_path):
-    old = keys.create(tmp_path / "a.key", scheme)
+    old = keys.create(tmp_path / "a.key", request_for(scheme))
     blobs = encrypt(SecretKey.load(tmp_path / "a.key"), np.zeros(5000))
 
     new = keys.rotate(tmp_path / "a.key")
 
     retired = tmp_path / f"a.key.{old.key_id}.retired"
     assert new.key_id != old.key_id
+    assert (new.use, new.scheme) == (old.use, old.scheme)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.key", retired.name]
     assert mode(tmp_path / "a.key") == mode(retired) == 0o600
     assert decrypt(SecretKey.load(retired), blobs, 1).shape == (5000,)
@@ -118,3 +126,68 @@ def test_check_values_differ_by_key_label_and_position(key, scheme):
 
     assert len(found) == 40
     assert all(0 <= value < 0.5 for value in found)
+
+
+def test_a_key_file_says_for_what_it_was_made(scheme, tmp_path):
+    made = keys.create(tmp_path / "a.key", request_for(scheme))
+
+    assert made.use == SecretKey.load(tmp_path / "a.key").use == keys.inspect(tmp_path / "a.key").use == USE
+    assert request_for(scheme).file_name == f"small-aggregation-{scheme.ring_degree}-{scheme.modulus_bits}.key"
+    with pytest.raises(BadInput, match="purpose must be one of"):
+        KeyUse("anything")
+
+
+def test_what_a_key_is_for_is_read_without_the_secret(scheme, tmp_path):
+    made = keys.create(tmp_path / "a.key", request_for(scheme))
+    head = (tmp_path / "a.key").read_bytes().split(b"\n", 2)
+    (tmp_path / "head.key").write_bytes(b"\n".join(head[:2]) + b"\n")  # nothing of the secret is left
+    (tmp_path / "head.key").chmod(0o600)
+
+    assert dataclasses.replace(keys.read_head(tmp_path / "head.key"), path=made.path) == made
+    with pytest.raises(BadInput, match="damaged"):
+        SecretKey.load(tmp_path / "head.key")
+
+
+def test_a_key_serves_its_purpose_runs_and_parameters_only_and_the_rest_is_named(scheme, tmp_path):
+    made = keys.create(tmp_path / "a.key", request_for(scheme))
+    larger = choose(5000, 1.0, scheme.sites + 1)
+    elsewhere = choose(5000, 1.0, 3, flooding=False)
+
+    assert keys.find(tmp_path, AGGREGATION, scheme, "run-2") == made
+    for purpose, job, run, problem in (
+        (STATISTICS, scheme, "run-1", "a.key is for aggregation of experiment small"),
+        (AGGREGATION, scheme, "run-3", "experiment small, which does not have this run"),
+        (AGGREGATION, larger, "run-1", "a.key was made for 3 hospitals, this job has 4"),
+        (AGGREGATION, elsewhere, "run-1", "a.key was made for ring"),
+    ):
+        with pytest.raises(Refused, match=problem):
+            keys.find(tmp_path, purpose, job, run)
+    with pytest.raises(Refused, match="carry the key file there"):
+        keys.find(tmp_path / "none", AGGREGATION, scheme, "run-1")
+
+
+def test_a_key_made_for_no_flooding_does_no_job_that_needs_it(scheme):
+    made = SecretKey.create(dataclasses.replace(scheme, flooding_bits=0, tau=0))
+
+    with pytest.raises(BadInput, match="this job needs 30"):
+        made.for_scheme(scheme)
+
+
+def test_the_right_one_of_several_keys_is_taken_and_one_that_others_can_read_is_refused(scheme, tmp_path):
+    keys.create(tmp_path / "a.key", request_for(scheme, runs=("other",)))
+    made = keys.create(tmp_path / "b.key", request_for(scheme))
+
+    assert keys.find(tmp_path, AGGREGATION, scheme, "run-1") == made
+    (tmp_path / "b.key").chmod(0o644)
+    with pytest.raises(Refused, match="chmod 600"):
+        keys.find(tmp_path, AGGREGATION, scheme, "run-1")
+
+
+def test_a_key_that_was_rotated_is_read_again(scheme, tmp_path):
+    keys.create(tmp_path / "a.key", request_for(scheme))
+    first = keys.load_once(tmp_path / "a.key")
+
+    new = keys.rotate(tmp_path / "a.key")
+
+    assert keys.load_once(tmp_path / "a.key").key_id == new.key_id != first.key_id
+    assert keys.find(tmp_path, AGGREGATION, scheme, "run-1").key_id == new.key_id

@@ -12,6 +12,7 @@ from pettoolkit.evaluation.intervals import (
     patient_weights,
     percentile_interval,
     resampled_auroc,
+    separated_bound,
 )
 from pettoolkit.records import Interval, NotMeasured
 
@@ -83,6 +84,49 @@ def test_nineteen_of_twenty_intervals_hold_the_truth():
     # The standard error of a coverage over 250 trials is 0.014.
     assert 0.91 <= mean_held / trials <= 0.985
     assert 0.90 <= site_held / trials <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("truth", "positives", "negatives"), [(0.96, 5, 100), (0.96, 8, 200), (0.98, 15, 200), (0.98, 200, 8)]
+)
+def test_near_one_and_for_few_patients_they_do_so_too(truth, positives, negatives):
+    """The percentiles held the truth in 73 to 86 % of such cases."""
+    rng, separation, trials = np.random.default_rng(6), norm.ppf(truth) * 2**0.5, 200
+    found = [
+        bootstrap_mean_site_auroc([{"a": binormal(rng, positives, negatives, separation)}], resamples=200)
+        for _ in range(trials)
+    ]
+    # The standard error of a coverage over 200 trials is .015; a true .92 falls below .875 once in 80 times.
+    assert np.mean([holds(f.per_site["a"].interval, truth) for f in found]) >= 0.875
+
+
+def test_an_interval_lies_between_nought_and_one_around_its_figure():
+    rng = np.random.default_rng(13)
+    for _ in range(50):
+        p = binormal(rng, 5, 30, rng.uniform(-3, 3))
+        found = bootstrap_mean_site_auroc([{"a": p}], resamples=50).mean
+        assert 0 <= found.interval.low <= found.value <= found.interval.high <= 1
+
+
+def test_perfect_scores_of_few_patients_are_no_proof():
+    perfect, reverse = (
+        people([1] * 5 + [0] * 95, [0.9] * 5 + [0.1] * 95),
+        people([1] * 5 + [0] * 95, [0.1] * 5 + [0.9] * 95),
+    )
+    up, down = (bootstrap_mean_site_auroc([{"a": p}]) for p in (perfect, reverse))
+    assert (up.mean.value, up.mean.interval.high) == (1.0, 1.0)
+    assert 0.6 < up.mean.interval.low < 0.9
+    assert up.mean.interval == up.per_site["a"].interval
+    assert (down.mean.interval.low, down.mean.interval.high) == pytest.approx((0, 1 - up.mean.interval.low))
+    assert separated_bound(50, 950) > separated_bound(5, 95)
+
+
+def test_the_bound_for_perfect_scores_solves_newcombes_equation():
+    m, n = 12, 88
+    a = separated_bound(m, n)
+    half = (m + n) / 2 - 1
+    variance = a * (1 - a) * (1 + half * (1 - a) / (2 - a) + half * a / (1 + a)) / (m * n)
+    assert 1 - a == pytest.approx(1.959964 * variance**0.5)
 
 
 def holds(interval, value):
@@ -159,3 +203,15 @@ def test_an_interval_is_the_middle_95_percent_of_many_patients_and_wider_for_few
     assert (many.low, many.high) == pytest.approx((25, 975))
     stretch = (6 / 4) ** 0.5 * 2.776445 / 1.959964  # t with 4 degrees of freedom against the normal
     assert (few.low, few.high) == pytest.approx((500 - 475 * stretch, 500 + 475 * stretch))
+
+
+def test_several_rows_of_a_patient_are_resampled_together():
+    """Copies of a patient's row say nothing new: neither the resamples nor the interval may change."""
+    once = binormal(np.random.default_rng(1), 15, 60)
+    copies = np.repeat(np.arange(75), 3)
+    thrice = people(once.y[copies], once.score[copies], once.patient[copies])
+
+    np.testing.assert_allclose(resampled_auroc("a", thrice, 50), resampled_auroc("a", once, 50), atol=1e-12)
+    found, known = (bootstrap_mean_site_auroc([{"a": p}]).mean for p in (thrice, once))
+    assert found.interval.low == pytest.approx(known.interval.low, abs=1e-9)
+    assert found.interval.high == pytest.approx(known.interval.high, abs=1e-9)

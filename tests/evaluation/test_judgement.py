@@ -25,7 +25,8 @@ def test_the_names_are_those_of_the_contract(sites):
     )
     expected = {f"utility/{name}" for name in utility.split()}
     expected |= {
-        f"robustness/{n}" for n in ("auroc_worst_site", "auroc_site_sd", "auroc_unseen_site", "sites_undefined")
+        f"robustness/{n}"
+        for n in ("auroc_worst_site", "auroc_site_sd", "auroc_unseen_site", "sites_undefined", "sites_few_positives")
     }
     expected |= {f"site/{name}/auroc" for name in sites}
     assert set(found.metrics) == expected
@@ -85,6 +86,18 @@ def test_a_hospital_with_one_class_is_left_out_and_counted(sites):
     assert found.undefined["site/none/auroc"] == NotMeasured("undefined: one class at this site")
     assert found.per_site["none"]["auroc_low"] == NotMeasured("undefined: one class at this site")
     assert found.per_site["none"]["patients"] == 30
+
+
+def test_a_hospital_with_nine_positives_is_left_out_of_auprc_ppv_f1_and_slope_and_counted(sites):
+    few = binormal(np.random.default_rng(5), 9, 100)
+    with_few, without = judge({**sites, "few": few}), judge(sites)
+    assert with_few.metrics["robustness/sites_few_positives"] == 1
+    assert without.metrics["robustness/sites_few_positives"] == 0
+    for name in ("auprc", "precision", "f1", "ppv_at_80_recall", "calibration_slope"):
+        assert with_few.metrics[f"utility/{name}"] == without.metrics[f"utility/{name}"]
+        why = NotMeasured("undefined: 9 positives at this site, at least 10 are needed")
+        assert with_few.per_site["few"][name] == with_few.undefined[f"site/few/{name}"] == why
+    assert with_few.metrics["utility/auroc"] != without.metrics["utility/auroc"]
 
 
 def test_nothing_defined_anywhere_gives_reasons_and_no_numbers():

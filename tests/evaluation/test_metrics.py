@@ -123,14 +123,18 @@ def test_one_class_has_no_ranking_figure_but_an_accuracy(outcome):
     assert figures["majority_accuracy"] == 1.0
 
 
-def test_few_positives_give_an_auroc_but_no_auprc_ppv_or_slope():
+@pytest.mark.parametrize(("positives", "given_"), [(1, False), (9, False), (10, True)])
+def test_few_positives_give_an_auroc_but_no_auprc_ppv_f1_or_slope(positives, given_):
     rng = np.random.default_rng(1)
-    for positives, given_ in ((9, False), (10, True)):
-        y = np.r_[np.ones(positives, int), np.zeros(100, int)]
-        figures = metrics.site_figures(people(y, rng.random(len(y))), threshold=0.5)
-        assert isinstance(figures["auroc"], float)
-        for name in ("auprc", "ppv_at_80_recall", "calibration_slope"):
-            assert isinstance(figures[name], float) is given_
+    y = np.r_[np.ones(positives, int), np.zeros(100, int)]
+    figures = metrics.site_figures(people(y, rng.random(len(y))), threshold=0.5)
+    for name in ("auroc", "brier", "accuracy", "balanced_accuracy", "sensitivity", "majority_accuracy"):
+        assert isinstance(figures[name], float)
+    for name in ("auprc", "ppv_at_80_recall", "calibration_slope", "precision", "f1"):
+        assert isinstance(figures[name], float) is given_
+        assert (
+            given_ or figures[name].reason == f"undefined: {positives} positives at this site, at least 10 are needed"
+        )
 
 
 def test_without_an_alarm_there_is_no_precision_and_f1_is_zero():

@@ -44,9 +44,13 @@ def test_a_foreign_file_is_named_and_no_pickle_is_opened(tmp_path):
         ([0, 1], [0.1, 1.5], [0, 1], "probability"),
         ([0, 2], [0.1, 0.2], [0, 1], "y must be"),
         ([0, 1], [0.1], [0, 1], "one length"),
-        ([0, 1], [0.1, 0.2], [3, 3], "twice"),
     ],
 )
 def test_unusable_predictions_are_refused(y, score, patient, what):
     with pytest.raises(ValueError, match=what):
         people(y, score, patient)
+
+
+def test_rows_of_one_patient_count_as_one_patient():
+    several = people([0, 1, 1, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.5], [3, 3, 3, 4, 5])
+    assert (several.patients, several.positives) == (3, 2)

@@ -37,11 +37,19 @@ def experiment(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_one_file_per_ring_sized_for_all_cells_and_readable_by_its_owner_only(experiment: str, tmp_path: Path) -> None:
+def test_one_file_per_purpose_sized_for_all_cells_and_readable_by_its_owner_only(
+    experiment: str, tmp_path: Path
+) -> None:
     infos = keyfiles.create(experiment, tmp_path / "keys")
 
-    assert sorted(Path(i.path).name for i in infos) == ["small-4096-60.key", "small-4096-88.key"]
-    assert {i.scheme.modulus_bits: i.scheme.tau for i in infos} == {60: 2 * 2, 88: 2 * 6}
+    assert sorted(Path(i.path).name for i in infos) == [
+        "small-aggregation-4096-60.key",
+        "small-statistics-4096-88.key",
+    ]
+    assert {i.scheme.modulus_bits: i.scheme.tau for i in infos} == {
+        60: 2 * 2 * 3,
+        88: 2 * 2 * 6,
+    }  # each run twice; a sum for the last loss
     for info in infos:
         assert Path(info.path).stat().st_mode & 0o777 == 0o600
         assert keyfiles.inspect(Path(info.path)) == info

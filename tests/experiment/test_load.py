@@ -82,6 +82,7 @@ seeds: [one]
     ]
 
 
+DROP = "3: faults.on_failure: drop is not available yet: it comes with the deployment release"
 WRONG = [
     ("arms: []", "3: arms: must have at least 1 entry (got 0)"),
     ("arms: local", "3: arms: must be a list (got local)"),
@@ -99,6 +100,7 @@ WRONG = [
         "3: dp.epsilon: is missing (the budget of the whole run; null means no differential privacy)",
     ),
     ("attacks: quick", "3: attacks: quick is not available yet: it comes with the measured-risk release"),
+    ("faults: {on_failure: drop}", DROP),
     ("engine: flower", "3: engine: flower is not available yet: it comes with the deployment release"),
     ("model: {name: logistic, hidden: 3}", "3: model.hidden: belongs to model mlp (logistic has no hidden layer)"),
     ("sites: {partition: unit}", "3: sites.partition: unit belongs to source: physionet2019 (got source: simulated)"),

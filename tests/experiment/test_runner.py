@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -17,6 +18,9 @@ from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.load import load
 from pettoolkit.tracking.store import Store
 from tests import small_cohort as small
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 CONTRACT = """\
 name: small
@@ -113,7 +117,7 @@ def test_another_contract_runs_again(config, folder: Path) -> None:  # type: ign
 def test_a_raised_result_version_runs_again(config, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     runner.run(config())
     monkeypatch.setattr(runner, "RESULT_VERSION", runner.RESULT_VERSION + 1)
-    monkeypatch.setattr("pettoolkit.tracking.store.RESULT_VERSION", runner.RESULT_VERSION, raising=False)
+    monkeypatch.setattr("pettoolkit.tracking.finished.RESULT_VERSION", runner.RESULT_VERSION)
 
     assert {c.status for c in runner.plan(config())} == {"stale"}
 
@@ -126,6 +130,48 @@ def test_names_paths_and_engine_do_not_make_a_cell_stale(config, folder: Path) -
     again = config(EXPERIMENT.replace("DATA", str(moved)).replace("engine: inline", "engine: ray"))
 
     assert {c.status for c in runner.plan(again)} == {"finished"}
+
+
+def runs(folder: Path, which: str) -> list[Run]:
+    """Runs in MLflow that are not deleted."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], which, max_results=100))
+
+
+def test_a_changed_option_supersedes_cells_and_summary_and_going_back_costs_nothing(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    summaries = "tags.`pet.kind` = 'summary' and params.arm = 'federated'"
+    runner.run(config())
+    other = EXPERIMENT.replace("rounds: 2", "rounds: 3")
+
+    planned = {c.spec.arm: c for c in runner.plan(config(other))}
+    again = runner.run(config(other))
+
+    assert (planned["federated"].status, planned["federated"].reason) == ("stale", "changed: rounds 2 -> 3")
+    assert planned["local"].status == "finished"
+    assert sorted(statuses(again)) == ["done"] * 2 + ["skipped"] * 4
+    assert [run.data.params["rounds"] for run in runs(folder, summaries)] == ["3"]
+    assert [r.data.params["rounds"] for r in runs(folder, "tags.`pet.superseded` = 'true'")] == ["2", "2"]
+
+    assert statuses(runner.run(config())) == ["skipped"] * 6
+    assert [run.data.params["rounds"] for run in runs(folder, summaries)] == ["2"]
+    assert [r.data.params["rounds"] for r in runs(folder, "tags.`pet.superseded` = 'true'")] == ["3", "3"]
+
+
+def test_other_seeds_have_their_own_summary_until_the_files_seeds_hold_them(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    def seeds() -> list[str]:
+        found = runs(folder, "tags.`pet.kind` = 'summary' and params.arm = 'local'")
+        return sorted(run.data.params["seed"] for run in found)
+
+    runner.run(config())
+    runner.run(config(EXPERIMENT.replace("[0, 1]", "[5]")))
+    assert seeds() == ["0, 1", "5"]
+    runner.run(config(EXPERIMENT.replace("[0, 1]", "[0, 1, 5]")))
+    assert seeds() == ["0, 1, 5"]
+    assert runs(folder, "tags.`pet.superseded` = 'true'") == []
 
 
 def test_an_interrupted_run_goes_on_where_it_was(config, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
@@ -170,6 +216,46 @@ def test_showing_an_experiment_that_never_ran_makes_nothing(config, folder: Path
 
     assert set(statuses(found)) == {"missing"}
     assert not (folder / "mlruns").exists()
+
+
+def test_without_the_tables_an_experiment_is_shown_as_recorded(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    before = runner.run(config())
+    (folder / "data").rename(folder / "archive")
+
+    found = runner.show(config())
+
+    assert statuses(found) == ["skipped"] * 6
+    assert [c.result for c in found.cells] == [c.result for c in before.cells]
+    assert found.summaries == before.summaries
+    assert "could not be checked, since the tables are not at hand: " in found.together
+    assert found.together.startswith(before.together)
+    assert statuses(runner.show(config(EXPERIMENT.replace("[0, 1]", "[0, 9]")))) == ["skipped", "missing"] * 3
+
+
+def test_without_tables_and_without_a_record_the_missing_tables_are_the_finding(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    (folder / "data").rename(folder / "archive")
+
+    with pytest.raises(BadInput, match="data"):
+        runner.show(config())
+
+
+def test_as_recorded_the_current_one_of_two_results_is_shown(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    table = folder / "data" / "north.csv"
+    first = table.read_bytes()
+    runner.run(config())
+    rows = pd.read_csv(table)
+    rows.loc[3, "age"] += 1
+    rows.to_csv(table, index=False)
+    changed = runner.run(config())
+    (folder / "data").rename(folder / "archive")
+    assert [c.run_id for c in runner.show(config()).cells] == [c.run_id for c in changed.cells]
+
+    (folder / "archive").rename(folder / "data")
+    table.write_bytes(first)
+    back = runner.run(config())
+    (folder / "data").rename(folder / "archive")
+    assert statuses(back) == ["skipped"] * 6
+    assert [c.run_id for c in runner.show(config()).cells] == [c.run_id for c in back.cells]
 
 
 def test_a_summary_lands_beside_the_cells(config, folder: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,6 +1,7 @@
 """Starting Ray when it does not want to: the start itself is replaced, the rest is real."""
 
 import os
+import socket
 
 import pytest
 import ray
@@ -59,13 +60,83 @@ def test_a_local_start_asks_for_its_own_ray_and_one_thread_each(starts, monkeypa
 
 
 def test_ray_address_leads_to_a_cluster(starts, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
     starts.failures = 9
-    with pytest.raises(EngineFailed, match="at RAY_ADDRESS=ray-head:6379"):
-        ray_session.start_ray(3)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(EngineFailed, match=f"did not start at RAY_ADDRESS={address}, tried 2 times"):
+            ray_session.start_ray(3)
     options, _ = starts[0]
     assert "address" not in options  # Ray reads RAY_ADDRESS itself
     assert "num_cpus" not in options
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only sleeping moves."""
+
+    class Clock:
+        now = 0.0
+        slept = 0
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            self.now += seconds
+            self.slept += 1
+
+    made = Clock()
+    monkeypatch.setattr(ray_session, "time", made)
+    return made
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_nothing_answers_is_given_up_after_a_minute(starts, clock, free_port, monkeypatch, form):
+    address = form.format(free_port)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(EngineFailed) as caught:
+        ray_session.start_ray(2)
+    assert starts == []  # Ray was never asked: it would wait for minutes
+    assert ray_session.CLUSTER_SECONDS - 2 <= clock.now <= ray_session.CLUSTER_SECONDS
+    assert str(caught.value).startswith(f"engine: nothing answers at RAY_ADDRESS={address} within 60 s (Connection")
+    assert str(caught.value).endswith("unset RAY_ADDRESS to have one started here, or use --engine inline")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_comes_up_late_is_waited_for(starts, clock, free_port, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
+    heads = []
+
+    def sleep(seconds):
+        clock.now += seconds
+        if clock.now > 20 and not heads:
+            heads.append(socket.create_server(("127.0.0.1", free_port)))
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    assert ray_session.start_ray(2)
+    heads[0].close()
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize("address", ["auto", "somewhere"])
+def test_an_address_without_a_port_is_left_to_ray(starts, monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert ray_session.start_ray(2)
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "no-such-host.invalid:6379"])
+def test_an_impossible_address_is_one_line_too(starts, clock, monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(EngineFailed, match=f"nothing answers at RAY_ADDRESS={address}"):
+        ray_session.start_ray(2)
 
 
 def test_our_own_ray_asks_for_a_password_that_is_forgotten_afterwards(starts, monkeypatch):

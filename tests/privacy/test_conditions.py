@@ -25,7 +25,7 @@ DP = DpSpec(epsilon=1.0)
         ({"honest_sites": 6}, {}, r"dp\.honest_sites: must lie between 1 and the 5"),
         ({"honest_sites": 0}, {}, r"dp\.honest_sites"),
         ({"batch": 0}, {}, r"dp\.batch"),
-        ({}, {"rows_per_patient": 3, "patient_known": False}, "role patient_id"),
+        ({}, {"patient_known": False}, "no column with role patient_id.*name it"),
     ],
 )
 def test_what_can_not_be_promised_is_refused_in_one_line(change: dict, where: dict, message: str) -> None:
@@ -40,7 +40,6 @@ def test_what_can_not_be_promised_is_refused_in_one_line(change: dict, where: di
         ({}, {"smallest": 99_999}),
         ({"noise": "shared", "honest_sites": 5}, {}),
         ({}, {"local_steps": True}),
-        ({}, {"rows_per_patient": 3}),
     ],
 )
 def test_what_can_be_promised_passes(change: dict, where: dict) -> None:

@@ -41,6 +41,28 @@ def test_seeds_and_drawn_sites_share_a_variant_but_their_number_does_not():
     assert names.variant_key(spec(options={"strategy": "fedavg", "rounds": 31})) != key
 
 
+def test_options_data_and_drawn_sites_leave_a_row_what_it_is():
+    row = names.row_of(spec(), "cohort")
+    same = spec(options={"strategy": "fedavg", "rounds": 31, "epochs": 2}, sites=("north", "east"), contract_digest="x")
+    assert names.row_of(same, "cohort") == row
+    others = (spec(seed=1), spec(dp=DpSpec(3.0)), spec(options={"strategy": "fedprox"}), spec(unseen=("west",)))
+    assert row not in {names.row_of(other, "cohort") for other in others}
+    assert names.row_of(spec(), "another") != row
+    assert names.row_of(spec(seed=1), "cohort", seed=False) == names.row_of(spec(), "cohort", seed=False)
+
+
+def test_a_change_is_said_by_the_options_own_name():
+    old = spec(options={"strategy": "fedavg", "rounds": 30, "mu": 0.1}, dp=DpSpec(3.0), faults={"round_timeout": 600.0})
+    new = spec(options={"strategy": "fedavg", "rounds": 50}, dp=DpSpec(3.0, delta=1e-6), faults={"round_timeout": 9.0})
+    assert names.changed(old, new) == [
+        "dp.delta 1e-05 -> 1e-06",
+        "faults.round_timeout 600.0 -> 9.0",
+        "mu 0.1 -> -",
+        "rounds 30 -> 50",
+    ]
+    assert names.changed(old, old) == []
+
+
 @given(st.floats(-1e6, 1e6))
 def test_rounding_keeps_four_decimals_or_four_digits(value):
     error = abs(names.rounded(value) - value)

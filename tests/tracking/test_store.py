@@ -11,9 +11,9 @@ import pytest
 from made_up import IDENTITY, log, result, spec
 
 from pettoolkit.errors import BadInput
-from pettoolkit.records import Interval, NotMeasured, Summary
+from pettoolkit.records import RESULT_VERSION, Interval, NotMeasured, Summary
 from pettoolkit.tracking import artifacts
-from pettoolkit.tracking import store as store_module
+from pettoolkit.tracking import finished as finished_module
 from pettoolkit.tracking.database import DATABASE, explained
 from pettoolkit.tracking.store import Store
 
@@ -129,8 +129,8 @@ def test_a_stale_cell_says_what_changed(store, change, why):
 
 def test_a_raised_version_makes_cells_stale(store, monkeypatch):
     log(store)
-    monkeypatch.setattr(store_module, "RESULT_VERSION", 9)
-    assert store.why_stale("example", IDENTITY) == "RESULT_VERSION 1 -> 9"
+    monkeypatch.setattr(finished_module, "RESULT_VERSION", RESULT_VERSION + 7)
+    assert store.why_stale("example", IDENTITY) == f"RESULT_VERSION {RESULT_VERSION} -> {RESULT_VERSION + 7}"
 
 
 def test_a_cell_that_never_ran_is_not_stale(store):
@@ -264,6 +264,104 @@ def test_a_summary_is_one_run_that_is_replaced(store):
     assert run.info.run_id == run_id
     assert run.data.metrics == {"utility/auroc": 0.7, "utility/auroc_seed_sd": 0.02}
     assert run.data.params["seed"] == "0, 1"
+
+
+def test_summaries_of_other_seeds_stand_side_by_side(store):
+    """``--set seeds=[5]`` must not take away the summary of the file's three seeds."""
+    for seeds in ((0, 1, 2), (5,)):
+        store.log_summary("example", summary(seeds=seeds), seeds)
+    assert {run.data.params["seed"] for run in runs(store)} == {"0, 1, 2", "5"}
+    assert store.has_summary("example", summary(), (0, 1, 2))
+    assert not store.has_summary("example", summary(), (0, 1))
+
+
+def former(**options):
+    """A spec of the same row with other options."""
+    return spec(options={"strategy": "fedavg", **options})
+
+
+def logged(store, of, config_hash, **changes):
+    return log(store, made=result(config_hash, spec=of), identity={**IDENTITY, "spec_hash": config_hash, **changes})
+
+
+def superseded(store):
+    return {run.data.tags["pet.config_hash"] for run in runs(store, "tags.`pet.superseded` = 'true'")}
+
+
+def test_a_cell_with_other_options_is_superseded_and_current_again_when_one_goes_back(store):
+    old, new = former(rounds=30), former(rounds=50)
+    logged(store, old, "old")
+    logged(store, spec(seed=1), "other seed")
+    logged(store, spec(arm="local", options={}), "other arm")
+    run_id = logged(store, new, "new")
+    store.supersede("example", {"new": new}, (0,), "")
+    assert superseded(store) == {"old"}
+    assert {run.info.run_name for run in runs(store)} == {
+        "federated fedavg logistic seed 0",
+        "federated fedavg logistic seed 1",
+        "local logistic seed 0",
+        "federated fedavg logistic seed 0 (superseded)",
+    }
+    assert store.load_result(store.finished("example")["old"].run_id).spec == old  # still at hand
+
+    store.supersede("example", {"old": old}, (0,), "")
+    assert superseded(store) == {"new"}
+    assert store._open().get_run(run_id).info.run_name == "federated fedavg logistic seed 0 (superseded)"
+    store.supersede("example", {"old": old, "new": new}, (0,), "")
+    assert superseded(store) == set()
+    assert not [run for run in runs(store) if "superseded" in run.info.run_name]
+
+
+def test_the_same_arm_on_other_hospitals_is_not_superseded(store):
+    logged(store, spec(), "there", cohort="five simulated")
+    logged(store, spec(), "here", cohort="two of one's own")
+    store.supersede("example", {"here": spec()}, (0,), "two of one's own")
+    assert superseded(store) == set()
+
+
+def test_summaries_of_former_options_and_of_fewer_seeds_are_deleted(store):
+    old, new = former(rounds=30), former(rounds=50)
+    store.log_summary("example", summary(spec=old, seeds=(0, 1, 2)), (0, 1, 2))
+    store.log_summary("example", summary(spec=new, seeds=(0,)), (0,))
+    store.log_summary("example", summary(spec=new, seeds=(5,)), (5,))
+    store.log_summary("example", summary(spec=spec(arm="local", options={})), (0, 1, 2))
+    kept = store.log_summary("example", summary(spec=new, seeds=(0, 1, 2)), (0, 1, 2))
+    store.supersede("example", {"new": new}, (0, 1, 2), "")
+    assert {(run.info.run_name, run.data.params["seed"]) for run in runs(store)} == {
+        ("federated fedavg logistic", "0, 1, 2"),
+        ("federated fedavg logistic", "5"),
+        ("local logistic", "0, 1"),
+    }
+    assert kept in {run.info.run_id for run in runs(store)}
+
+
+def test_the_plan_names_the_options_that_changed(store):
+    logged(store, former(rounds=30, epochs=2), "far")
+    logged(store, former(rounds=30), "near")
+    now = {**IDENTITY, "spec_hash": "now"}
+    said = store.why_stale("example", now, former(rounds=50))
+    assert said == "changed: rounds 30 -> 50"
+    assert store.why_stale("example", now, former(rounds=30, epochs=3), current={"near"}) == "changed: epochs 2 -> 3"
+    assert store.why_stale("example", now, spec(seed=9)) is None
+    assert store.why_stale("example", now, former(rounds=50), current={"near", "far"}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"schema_version": 99}, "schema_version 99 is newer"),
+        ({"surprise": 1}, "unknown fields surprise"),
+        (None, "Expecting"),
+    ],
+)
+def test_a_result_of_a_newer_version_or_a_damaged_one_is_one_clear_line(store, change, why):
+    run_id = log(store)
+    path = store.directory / "artifacts" / "example" / run_id / "artifacts" / "result.json"
+    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BadInput, match=rf"result\.json: not a result .*{why}.*--force") as caught:
+        store.load_result(run_id)
+    assert len(caught.value.lines) == 1
+    assert store.why_stale("example", {**IDENTITY, "spec_hash": "now"}, former(rounds=50)) is None
 
 
 def test_a_summary_is_not_a_cell(store):

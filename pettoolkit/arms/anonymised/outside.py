@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pettoolkit.arms.central import ask_validation, received
 from pettoolkit.arms.common import contract_of, train_here
 from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.released import table_of
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.errors import BadInput
 from pettoolkit.federation.metered import MeteredGrid
@@ -35,6 +36,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         privacy=PRIVACY,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),
+        released_table=table_of([reply.table for reply in replies.values()], "anonymised_records", guaranteed=False),
         figures=figures,
         notes=notes,
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 
 import pandas as pd
 
+from pettoolkit.arms import private
 from pettoolkit.arms.exchange import ask, checked_models
+from pettoolkit.arms.released import added_of, figures_of, notes_of, table_of
 from pettoolkit.errors import BadInput
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, NotMeasured, Outcome, PrivacyStatement, RunSpec
@@ -16,6 +20,12 @@ PRIVACY = PrivacyStatement(
     trust="everyone who gets the tables: what their rows reveal is measured, not guaranteed; models stay at home",
     leaks_if_collude="the tables of all hospitals together are what everyone already has",
     reversible="rows are made up; rows that resemble a patient too closely can still reveal them",
+)
+
+PRIVATE = replace(
+    PRIVACY,
+    trust="nobody: rows and models have the guarantee, which covers both together; models stay at home",
+    reversible="what rows and models together can reveal is bounded by the guarantee",
 )
 
 
@@ -45,11 +55,22 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         kind="synthetic_records",
         tables=others,
     )
-    replies = ask(grid, spec, "train", "evaluation", wants="model", sites=spec.sites)
+    added = {
+        site: added_of(figures_of([reply.figures for name, reply in made.items() if name != site]))
+        for site in spec.sites
+    }
+    replies = ask(
+        grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra={"added": json.dumps(added)}
+    )
+    figures = figures_of([reply.figures for reply in made.values()])
     return Outcome(
         models=checked_models(spec, replies),
-        privacy=PRIVACY,
+        privacy=PRIVACY if spec.dp is None else private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec)),
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),
-        notes=(f"{sum(len(reply.table) for reply in made.values())} synthetic rows",),
+        released_table=table_of(
+            [reply.table for reply in made.values()], "synthetic_records", guaranteed=spec.dp is not None
+        ),
+        figures=figures,
+        notes=notes_of(figures),
     )

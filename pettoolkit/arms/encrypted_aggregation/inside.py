@@ -11,108 +11,146 @@ import numpy.typing as npt
 
 from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
-from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
+from pettoolkit.arms.encrypted_aggregation.gain import gain
+from pettoolkit.arms.encrypted_aggregation.scheme import CLIP, scheme_of
 from pettoolkit.arms.private import averaged, count, ledger_summary, training_of
 from pettoolkit.arms.rounds import ServerState, contribution, server_step, settings_of
-from pettoolkit.encryption.ckks import decrypt, encrypt
+from pettoolkit.encryption.ckks import coarse, decrypt_measured, encrypt
 from pettoolkit.encryption.keys import SecretKey
+from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.hospital.store import once
 from pettoolkit.models.training import to_arrays, to_params, validation_losses
-from pettoolkit.records import RunSpec
-
-FLOODING_SD = "flooding_sd"
-
-LOSS_DIGITS = 2
-"""Decimals of a summed validation loss that leave the hospital: it is a function of exact decryptions."""
+from pettoolkit.records import Json, RunSpec
 
 
 def contribute(site: Site, request: Request) -> Envelope:
-    """This hospital's contribution, weighted by its share of patients, encrypted."""
-    spec = request.spec
+    """This hospital's contribution, weighted by its share of patients, and its part of a validation loss: encrypted.
+
+    The loss is that of the model which the round starts from. After the last round only the loss is left to say.
+    """
+    spec, number, patients = request.spec, request.round, _patients(request)
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
-    arrays, patients = contribution(
-        site, spec, _state(site, spec, request.round - 1).model, request.round, int(request.extra["patients"])
-    )
+    weighted = np.zeros(layout.values)
+    if number <= _rounds(request):
+        arrays, here = contribution(site, spec, _state(site, spec, number - 1).model, number, patients)
+        weighted = layout.pack(arrays) * (here / patients)
+    else:
+        here = len(site.index(spec, "train"))
+    if spec.dp is None:
+        weighted = np.append(weighted, min(_loss(site, spec, number - 1) / patients, CLIP))
     began = time.perf_counter()
-    weighted = layout.pack(arrays) * (patients / int(request.extra["patients"]))
     blobs = encrypt(key, weighted, _label(request), site.name)
     return Envelope(
-        "ciphertext", "training", Ciphertexts(tuple(blobs), patients), {"encrypt_seconds": time.perf_counter() - began}
+        "ciphertext", "training", Ciphertexts(tuple(blobs), here), {"encrypt_seconds": time.perf_counter() - began}
     )
 
 
 def apply(site: Site, request: Request) -> Envelope:
-    """Decrypt the sum of a round, take the server step here, answer the new model's validation loss alone."""
-    spec, number = request.spec, request.round
+    """Decrypt the sum of a round and take the server step here; nothing of either leaves."""
     began = time.perf_counter()
-    once(site.store, _name(spec, number), lambda: _next_state(site, request))
-    seconds = time.perf_counter() - began
-    if spec.dp is not None:  # nothing of validation patients is read
-        return Envelope("metrics", "training", Figures({"decrypt_seconds": seconds}))
-    net, _ = start(spec, site.narrowed(spec))
-    rows = site.part(spec, "validation")
-    total = validation_losses(net, [to_params(_state(site, spec, number).model)], rows)[0]
-    return Envelope(
-        "metrics",
-        "validation",
-        Figures({"loss": round(total, LOSS_DIGITS), "num-examples": len(rows), "decrypt_seconds": seconds}),
-    )
+    once(site.store, _name(request.spec, request.round), lambda: _next_state(site, request))
+    return Envelope("metrics", "training", Figures({"decrypt_seconds": time.perf_counter() - began}))
 
 
 def release(site: Site, request: Request) -> Envelope:
-    """The model of the chosen round, flooded once: what is released hides the error that would give the key away."""
+    """The model of the best round, flooded once: what is released hides the error that would give the key away."""
     spec = request.spec
     vault.released_here(site, spec)
-    data = once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request))
-    arrays = vault.load(data)
-    sd = float(arrays.pop(FLOODING_SD))
-    return Envelope("model", "release", Arrays(arrays, len(site.index(spec, "train"))), {FLOODING_SD: sd})
+    arrays = vault.load(once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request)))
+    figures = {name: float(arrays.pop(name)) for name in FIGURES}
+    return Envelope("model", "release", Arrays(arrays, site.training_patients(spec)[1]), figures)
+
+
+FIGURES = ("flooding_sd", "max_error", "round")
+"""What is told beside the model: the noise on it, the largest error that was seen, which round it is of."""
 
 
 def _next_state(site: Site, request: Request) -> bytes:
     spec, number = request.spec, request.round
+    if not 1 <= number <= _rounds(request) + (spec.dp is None):
+        raise Refused(f"hospital {site.name}: this run has {_rounds(request)} rounds, round {number} is none of them")
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
-    vault.count(site, key, len(request.blobs))
-    aggregate = layout.unpack(decrypt(key, request.blobs, len(spec.sites), _label(request), spec.sites))
-    return _dump(
-        server_step(
-            _state(site, spec, number - 1), aggregate, settings_of(spec, int(request.extra["patients"])), number
-        )
+    found = decrypt_measured(
+        key,
+        request.blobs,
+        len(spec.sites),
+        _label(request),
+        spec.sites,
+        before=lambda: vault.count(site, spec, key, request.blobs),
     )
+    noted = {"error": np.array(found.error), "loss": found.values[layout.values :]}
+    if number > _rounds(request):
+        return vault.dump(noted)
+    aggregate = layout.unpack(found.values[: layout.values])
+    return _dump(server_step(_state(site, spec, number - 1), aggregate, _settings(request), number), noted)
 
 
 def _flooded(site: Site, request: Request) -> bytes:
     spec = request.spec
-    ledger = vault.ledger_of(site, _key(site, spec))
+    ledger = vault.ledger_of(site, spec, _key(site, spec))
     _, layout = scheme_of(spec, site.narrowed(spec))
-    exact = layout.pack(_final(site, request))
-    noisy = layout.unpack(ledger.release(spec.run_id, exact))
+    best = _best(site, request)
+    gains = gain(_settings(request))
+    noisy = layout.unpack(ledger.release(spec.run_id, layout.pack(_final(site, request, best)), gain=gains))
     vault.keep(site, ledger)
     released = {name: value.astype(np.float32) for name, value in noisy.items()}
-    return vault.dump({**released, FLOODING_SD: np.array(ledger.scheme.flooding_sd)})
+    seen = max(float(_noted(site, spec, n)["error"]) for n in range(1, _rounds(request) + 1))
+    figures = {"flooding_sd": ledger.scheme.flooding_sd * gains, "max_error": coarse(seen), "round": best}
+    return vault.dump({**released, **{name: np.array(value) for name, value in figures.items()}})
 
 
-def _final(site: Site, request: Request) -> Mapping[str, npt.NDArray[Any]]:
+def _best(site: Site, request: Request) -> int:
+    """The round with the lowest validation loss over all hospitals; under DP, where nothing is validated, the last."""
+    spec, rounds = request.spec, _rounds(request)
+    if spec.dp is not None:
+        return rounds
+    return 1 + int(np.argmin([_noted(site, spec, n + 1)["loss"][0] for n in range(1, rounds + 1)]))
+
+
+def _loss(site: Site, spec: RunSpec, number: int) -> float:
+    """Summed loss on this hospital's validation patients of the model after ``number`` rounds."""
+    if number == 0:  # the model that everybody starts from is never kept
+        return 0.0
+    net, _ = start(spec, site.narrowed(spec))
+    model = to_params(_state(site, spec, number).model)
+    total = validation_losses(net, [model], site.part(spec, "validation"))[0]
+    return total if np.isfinite(total) else np.inf
+
+
+def _final(site: Site, request: Request, best: int) -> Mapping[str, npt.NDArray[Any]]:
     """The model of the best round; under DP the mean over the last half of the rounds."""
-    spec, best = request.spec, int(request.extra["best"])
+    spec = request.spec
     if spec.dp is None:
         return _state(site, spec, best).model
-    training = training_of(spec, int(request.extra["patients"]))
+    training = training_of(spec, _patients(request))
     return averaged([_state(site, spec, n + 1).model for n in range(best)], training)
 
 
 def _key(site: Site, spec: RunSpec) -> SecretKey:
-    return vault.key_for(site, scheme_of(spec, site.narrowed(spec))[0])
+    return vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec))[0])
+
+
+def _patients(request: Request) -> int:
+    """Public number of training patients of all hospitals together."""
+    return int(request.extra["patients"])
+
+
+def _settings(request: Request) -> Mapping[str, Json]:
+    return settings_of(request.spec, _patients(request))
+
+
+def _rounds(request: Request) -> int:
+    return int(_settings(request)["rounds"])
 
 
 def _label(request: Request) -> str:
     """What a round's ciphertexts belong to: also the total by which all hospitals were told to weight them."""
-    return f"{request.spec.run_id}/{request.round}/{int(request.extra['patients'])}"
+    return f"{request.spec.run_id}/{request.round}/{_patients(request)}"
 
 
 def _name(spec: RunSpec, number: int) -> str:
@@ -124,15 +162,21 @@ def _state(site: Site, spec: RunSpec, number: int) -> ServerState:
     if number == 0:
         return ServerState.begin(to_arrays(start(spec, site.narrowed(spec))[1]))
     parts: dict[str, dict[str, npt.NDArray[Any]]] = {"model": {}, "first": {}, "second": {}}
-    for name, array in vault.stored(site, _name(spec, number), number).items():
-        part, tensor = name.split("/", 1)
-        parts[part][tensor] = array
+    for name, array in _noted(site, spec, number).items():
+        part, _, tensor = name.partition("/")
+        if tensor:
+            parts[part][tensor] = array
     return ServerState(**parts)
 
 
-def _dump(state: ServerState) -> bytes:
+def _noted(site: Site, spec: RunSpec, number: int) -> dict[str, npt.NDArray[Any]]:
+    """All that was kept of a round: the state after it, the loss that came with it, the error that was seen."""
+    return vault.stored(site, _name(spec, number), number)
+
+
+def _dump(state: ServerState, noted: Mapping[str, npt.NDArray[Any]]) -> bytes:
     parts = ("model", "first", "second")
-    return vault.dump({f"{part}/{k}": v for part in parts for k, v in getattr(state, part).items()})
+    return vault.dump({f"{part}/{k}": v for part in parts for k, v in getattr(state, part).items()} | dict(noted))
 
 
 HANDLERS = {"count": count, "contribute": contribute, "apply": apply, "release": release, "ledger": ledger_summary}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
 
 from pettoolkit.arms import private
 from pettoolkit.arms.adding import Additions
 from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
-from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.exchange import ask
 from pettoolkit.arms.rounds import settings_of
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
@@ -28,16 +25,16 @@ PRIVACY = PrivacyStatement(
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Rounds of: collect ciphertexts, add, hand the sum back; then one hospital releases a model.
 
-    Without DP that of the round that validation patients like best; under DP the mean over the last half.
+    Without DP that of the round that validation patients like best, which the hospitals find out among themselves (so
+    there is one sum more, for the last loss); under DP the mean over the last half.
     """
     began = time.perf_counter()
     scheme, layout = scheme_of(spec, contract_of(spec))
     patients, noisy = private.ask_patients(grid, spec), spec.dp is not None
     rounds, extra = int(settings_of(spec, patients)["rounds"]), {"patients": patients}
-    additions = Additions(grid, spec, scheme, "training" if noisy else "validation")
-    replies = [additions.round(number, extra) for number in range(1, rounds + 1)]
-    losses = [] if noisy else [_mean_loss(answers.values()) for answers in replies]
-    best = rounds if noisy else int(np.argmin(losses)) + 1
+    additions = Additions(grid, spec, scheme)
+    for number in range(1, rounds + (1 if noisy else 2)):
+        additions.round(number, extra)
     first = min(spec.sites)
     released = ask(
         grid,
@@ -46,26 +43,22 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         "release",
         wants="model",
         sites=(first,),
-        extra={"best": best, **extra},
+        extra=extra,
         expect=dict(zip(layout.names, layout.shapes, strict=True)),
     )
-    chosen = f"mean over the last half of {rounds} rounds" if noisy else f"round {best} of {rounds} kept"
+    figures = released[first].figures
+    chosen = (
+        f"mean over the last half of {rounds} rounds" if noisy else f"round {figures['round']:.0f} of {rounds} kept"
+    )
     return Outcome(
         models=Models({Models.SHARED: Weights.of(released[first].arrays)}),
         privacy=_statement(grid, spec),
         exposure=grid.exposure(out_of_band=("keys",)),
         cost=Cost(time.perf_counter() - began, extra=additions.cost()),
         rounds=rounds,
-        round_metrics={"round/validation_loss": tuple(losses)} if losses else {},
-        encryption=additions.parameters(released[first].figures["flooding_sd"]),
+        encryption=additions.parameters(figures),
         notes=(f"{chosen}; released by hospital {first} with flooding noise",),
     )
-
-
-def _mean_loss(answers: Iterable[Reply]) -> float:
-    """Validation loss per patient over all hospitals."""
-    found = list(answers)
-    return sum(r.figures["loss"] for r in found) / max(1.0, sum(r.figures["num-examples"] for r in found))
 
 
 def _statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:

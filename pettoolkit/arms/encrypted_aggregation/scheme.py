@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from pettoolkit.arms.common import contract_of, start
+from pettoolkit.arms.encrypted_aggregation.gain import most_gain
 from pettoolkit.arms.rounds import most_rounds
 from pettoolkit.cohort.contract import Contract
+from pettoolkit.encryption.keys import AGGREGATION
 from pettoolkit.encryption.packing import Layout
 from pettoolkit.encryption.parameters import Scheme, choose
 from pettoolkit.models.training import to_arrays
 from pettoolkit.records import RunSpec
 
+PURPOSE = AGGREGATION
+
 CLIP = 8.0
 """Largest absolute value of a hospital's weighted contribution; beyond it encryption is refused, never wrapped."""
 
+FLOODING_TOLERANCE = 1e-3
+"""Largest SD of the noise on a released weight."""
+
 
 def scheme_of(spec: RunSpec, contract: Contract) -> tuple[Scheme, Layout]:
-    """The CKKS scheme of a run, and how the model's tensors lie in its one flat vector."""
+    """The CKKS scheme of a run, and how the model's tensors lie in its one flat vector.
+
+    Without DP one value more goes with them, the validation loss of the round before, and after the last round one more
+    sum: which round is kept is found inside the hospitals.
+    """
     _, initial = start(spec, contract)
     layout = Layout.of(to_arrays(initial))
-    return choose(values=layout.values, clip=CLIP, sites=len(spec.sites), rounds=most_rounds(spec)), layout
+    loss = 1 if spec.dp is None else 0
+    scheme = choose(
+        values=layout.values + loss,
+        clip=CLIP,
+        sites=len(spec.sites),
+        rounds=most_rounds(spec) + loss,
+        flooding_tolerance=FLOODING_TOLERANCE / most_gain(spec),
+    )
+    return scheme, layout
 
 
 def key_scheme(spec: RunSpec) -> Scheme:

@@ -1,21 +1,36 @@
-"""Encrypted records: every hospital uploads its rows encrypted, once; one of them refreshes the encrypted weights."""
+"""Encrypted records: every hospital uploads its rows encrypted, once; one of them refreshes the encrypted weights.
+
+Whether a refreshed ciphertext was a step, and whether training diverged, are answers about decrypted values. So the
+hospital keeps them to itself while training goes on, in every case in the same way, and in the end releases nothing,
+for whatever cause, with the same words. One run tells at most this one bit.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
-from pettoolkit.arms.encrypted_records.descent import ahead
+from pettoolkit.arms.encrypted_records.descent import ahead, gain
 from pettoolkit.arms.encrypted_records.scheme import plan_of, scheme_of
+from pettoolkit.encryption.ckks import coarse
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import FLOODING_BITS
-from pettoolkit.encryption.records import RecordsPlan, encrypt_rows, encrypt_weights, evaluation_keys, refresh
+from pettoolkit.encryption.records import (
+    RecordsPlan,
+    encrypt_rows,
+    encrypt_weights,
+    evaluation_keys,
+    in_range,
+    refresh,
+)
+from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
@@ -24,6 +39,14 @@ from pettoolkit.models.training import to_arrays
 from pettoolkit.records import RunSpec
 
 Floats = npt.NDArray[np.float64]
+
+FIGURES = ("flooding_sd", "max_error")
+"""What is told beside the model: the noise on it, and the largest error that was seen."""
+
+NOT_RELEASED = (
+    "the weights of this run are not released: training diverged, or what was refreshed was not a step of it "
+    "(lower learning_rate, compare the hospitals' key files, then run it again)"
+)
 
 
 def count(site: Site, request: Request) -> Envelope:
@@ -59,9 +82,13 @@ def begin(site: Site, request: Request) -> Envelope:
 def again(site: Site, request: Request) -> Envelope:
     """The weights after a step, encrypted afresh: one ciphertext in, one out, and nothing else."""
     key, plan = _key_and_plan(site, request)
+    if not 1 <= request.round < _iterations(request):
+        raise Refused(f"hospital {site.name}: this run refreshes after steps 1 to {_iterations(request) - 1}")
+    began = time.perf_counter()
     _take(site, request, key, plan)
+    seconds = time.perf_counter() - began
     _, point = _state(site, request.spec, request.round)
-    return _sealed(key, plan, point, request)
+    return _sealed(key, plan, point, request, seconds)
 
 
 def release(site: Site, request: Request) -> Envelope:
@@ -69,10 +96,16 @@ def release(site: Site, request: Request) -> Envelope:
     spec = request.spec
     vault.released_here(site, spec)
     key, plan = _key_and_plan(site, request)
+    if request.round != _iterations(request):
+        raise Refused(f"hospital {site.name}: the weights of this run are released after step {_iterations(request)}")
+    began = time.perf_counter()
     _take(site, request, key, plan)
+    seconds = time.perf_counter() - began
+    if not all(_noted(site, spec, number)["sound"] for number in range(1, request.round + 1)):
+        raise Refused(f"hospital {site.name}: {NOT_RELEASED}")
     arrays = vault.load(once(site.store, f"{spec.run_id}/records/released", lambda: _flooded(site, request, key, plan)))
-    sd = float(arrays.pop("flooding_sd"))
-    return Envelope("model", "release", Arrays(arrays, _rows(request)), {"flooding_sd": sd})
+    figures = {name: float(arrays.pop(name)) for name in FIGURES} | {"decrypt_seconds": seconds}
+    return Envelope("model", "release", Arrays(arrays, _rows(request)), figures)
 
 
 def design(site: Site, spec: RunSpec, share: int) -> tuple[Floats, Floats]:
@@ -95,31 +128,42 @@ def _take(site: Site, request: Request, key: SecretKey, plan: RecordsPlan) -> No
     def step() -> bytes:
         number = request.round
         old, point = _state(site, request.spec, number - 1)
-        vault.count(site, key, 1)
-        new, _ = refresh(key, plan, request.blobs[0], point)
-        return vault.dump({"weights": new, "point": ahead(new, old, number)})
+        blob = request.blobs[0]
+        found = refresh(key, plan, blob, point, before=lambda: vault.count(site, request.spec, key, [blob]))
+        onward = ahead(found.weights, old, number)
+        sound = found.sound and in_range(onward)
+        kept = {"weights": found.weights, "point": onward} if sound else {"weights": old, "point": old}
+        return vault.dump({**kept, "sound": np.array(sound), "error": np.array(found.error)})
 
     once(site.store, _name(request.spec, request.round), step)
 
 
 def _flooded(site: Site, request: Request, key: SecretKey, plan: RecordsPlan) -> bytes:
-    weights, _ = _state(site, request.spec, request.round)
-    ledger = vault.ledger_of(site, key)
+    spec = request.spec
+    weights, _ = _state(site, spec, request.round)
+    ledger = vault.ledger_of(site, spec, key)
     # What is decrypted has been multiplied, so its error is not that of a sum, for which the ledger's own SD is.
-    sd = plan.flooding_sd(ledger.scheme.tau, FLOODING_BITS)
-    noisy = ledger.release(request.spec.run_id, weights, gain=sd / ledger.scheme.flooding_sd).astype(np.float32)
+    sd = plan.flooding_sd(ledger.scheme.tau, FLOODING_BITS, gain(request.round))
+    noisy = ledger.release(spec.run_id, weights, gain=sd / ledger.scheme.flooding_sd).astype(np.float32)
     vault.keep(site, ledger)
-    return vault.dump({"layer0.weight": noisy[None, 1:], "layer0.bias": noisy[:1], "flooding_sd": np.array(sd)})
+    seen = max(float(_noted(site, spec, number)["error"]) for number in range(1, request.round + 1))
+    told = {"flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))}
+    return vault.dump({"layer0.weight": noisy[None, 1:], "layer0.bias": noisy[:1], **told})
 
 
-def _sealed(key: SecretKey, plan: RecordsPlan, point: Floats, request: Request) -> Envelope:
+def _sealed(
+    key: SecretKey, plan: RecordsPlan, point: Floats, request: Request, decrypt_seconds: float = 0.0
+) -> Envelope:
+    began = time.perf_counter()
     blob = encrypt_weights(key, plan, point)
-    return Envelope("ciphertext", "training", Ciphertexts((blob,), _rows(request)))
+    figures = {"encrypt_seconds": time.perf_counter() - began, "decrypt_seconds": decrypt_seconds}
+    return Envelope("ciphertext", "training", Ciphertexts((blob,), _rows(request)), figures)
 
 
 def _key_and_plan(site: Site, request: Request) -> tuple[SecretKey, RecordsPlan]:
     contract = site.narrowed(request.spec)
-    return vault.key_for(site, scheme_of(request.spec, contract)), plan_of(request.spec, contract, _rows(request))
+    key = vault.key_for(site, request.spec, scheme_of(request.spec, contract))
+    return key, plan_of(request.spec, contract, _rows(request))
 
 
 def _state(site: Site, spec: RunSpec, number: int) -> tuple[Floats, Floats]:
@@ -127,8 +171,17 @@ def _state(site: Site, spec: RunSpec, number: int) -> tuple[Floats, Floats]:
     if number == 0:
         weights = initial(site, spec)
         return weights, weights
-    arrays = vault.stored(site, _name(spec, number), number)
+    arrays = _noted(site, spec, number)
     return arrays["weights"], arrays["point"]
+
+
+def _noted(site: Site, spec: RunSpec, number: int) -> dict[str, npt.NDArray[Any]]:
+    """All that was kept of a step: weights, the next point, whether it was sound, the error that was seen."""
+    return vault.stored(site, _name(spec, number), number)
+
+
+def _iterations(request: Request) -> int:
+    return int(request.spec.options["iterations"])
 
 
 def _rows(request: Request) -> int:

@@ -13,15 +13,15 @@ from pettoolkit.arms.encrypted_records.scheme import plan_of
 from pettoolkit.arms.exchange import Reply, ask
 from pettoolkit.encryption import envelope
 from pettoolkit.encryption.parameters import SECURITY_BITS
-from pettoolkit.encryption.records import ERROR_SD, RecordsPlan
+from pettoolkit.encryption.records import RecordsPlan
 from pettoolkit.encryption.records_trainer import RecordsTrainer
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, Models, Outcome, RunSpec, Weights
 
 PRIVACY = trust(
     "the coordinator and any one hospital together can read every uploaded row of every hospital",
-    "; the coordinator follows the protocol (it could have other ciphertexts than weights refreshed); "
-    "the hospital that refreshes sees the weights after every step",
+    "; the hospital that refreshes sees the weights after every step; a coordinator that had other ciphertexts than "
+    "weights refreshed would learn one bit of a run: whether its weights are released",
 )
 
 
@@ -36,6 +36,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     public = talk.one("keys", "setup").blobs
     trainer = RecordsTrainer(plan.to_bytes(), (public[0], public[1]))
     uploads = talk.all("upload", {"shares": json.dumps(share)})
+    adding = time.perf_counter()
     for site, reply in uploads.items():
         trainer.add_rows({envelope.unseal(blob)[0].index: blob for blob in reply.blobs}, site)
     held = time.perf_counter()
@@ -59,7 +60,10 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
             time.perf_counter() - began,
             extra={
                 "cost/ciphertext_expansion": uploaded / (4 * plan.rows * plan.features),
-                "cost/encrypt_seconds": max(r.figures["encrypt_seconds"] for r in uploads.values()),
+                "cost/encrypt_seconds": max(r.figures["encrypt_seconds"] for r in uploads.values())
+                + talk.seconds["encrypt_seconds"],
+                "cost/add_seconds": held - adding,
+                "cost/decrypt_seconds": talk.seconds["decrypt_seconds"],
                 "cost/compute_seconds": computing,
                 "cost/seconds_per_iteration": seconds,
                 "cost/evaluation_keys_mb": keys_mb,
@@ -70,7 +74,8 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
             "encryption/headroom_bits": plan.scheme().headroom_bits,
             "encryption/flooding_sd": released.figures["flooding_sd"],
             "encryption/security_bits": float(SECURITY_BITS),
-            "encryption/max_error": 6 * ERROR_SD * max(1.0, plan.learning_rate),
+            "encryption/max_error": released.figures["max_error"],
+            "encryption/error_bound": 6 * plan.error_sd,
         },
         notes=(
             _which_rows(plan, share, {s: int(r.figures["num-examples"]) for s, r in counts.items()}),
@@ -88,10 +93,12 @@ class _Talk:
     def __init__(self, grid: MeteredGrid, spec: RunSpec, plan: RecordsPlan) -> None:
         self._grid, self._spec, self._plan = grid, spec, plan
         self.first = min(spec.sites)
+        self.seconds = {"encrypt_seconds": 0.0, "decrypt_seconds": 0.0}
+        """Of all refreshes at the hospital that does them."""
 
     def one(self, action: str, purpose: str, number: int = 0, blob: bytes | None = None) -> Reply:
         """Ask the refreshing hospital for ciphertexts."""
-        return ask(
+        reply = ask(
             self._grid,
             self._spec,
             action,
@@ -103,6 +110,12 @@ class _Talk:
             blobs=None if blob is None else [blob],
             extra={"rows": self._plan.rows},
         )[self.first]
+        self._timed(reply)
+        return reply
+
+    def _timed(self, reply: Reply) -> None:
+        for name in self.seconds:
+            self.seconds[name] += reply.figures.get(name, 0.0)
 
     def all(self, action: str, extra: Mapping[str, int | float | str]) -> dict[str, Reply]:
         """Ask every hospital for ciphertexts."""
@@ -118,7 +131,7 @@ class _Talk:
 
     def release(self, number: int, blob: bytes) -> Reply:
         """Ask the refreshing hospital for the model after the last step."""
-        return ask(
+        reply = ask(
             self._grid,
             self._spec,
             "release",
@@ -131,6 +144,8 @@ class _Talk:
             extra={"rows": self._plan.rows},
             expect={"layer0.weight": (1, self._plan.features - 1), "layer0.bias": (1,)},
         )[self.first]
+        self._timed(reply)
+        return reply
 
 
 def _which_rows(plan: RecordsPlan, share: Mapping[str, int], patients: Mapping[str, int]) -> str:

@@ -7,15 +7,19 @@ from dataclasses import replace
 from pettoolkit.arms.common import contract_of
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import feature_names
+from pettoolkit.encryption.keys import RECORDS
 from pettoolkit.encryption.parameters import FLOODING_BITS, Scheme
 from pettoolkit.encryption.records import RecordsPlan
 from pettoolkit.records import RunSpec
+
+PURPOSE = RECORDS
 
 
 def plan_of(spec: RunSpec, contract: Contract, rows: int) -> RecordsPlan:
     """What is trained on ``rows`` rows of all hospitals; a column of ones comes first."""
     features = len(feature_names(contract)) + 1
-    return RecordsPlan(rows, features, float(spec.options["learning_rate"]), len(spec.sites))
+    rate = float(spec.options["learning_rate"])
+    return RecordsPlan(rows, features, rate, len(spec.sites), run=spec.run_id)
 
 
 def scheme_of(spec: RunSpec, contract: Contract) -> Scheme:

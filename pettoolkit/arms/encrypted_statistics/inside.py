@@ -12,7 +12,7 @@ from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_statistics import fit, noise
 from pettoolkit.arms.encrypted_statistics.scheme import CLIP, columns, scheme_of
 from pettoolkit.arms.private import count, ledger_summary
-from pettoolkit.encryption.ckks import decrypt, encrypt
+from pettoolkit.encryption.ckks import coarse, decrypt_measured, encrypt
 from pettoolkit.encryption.matrix import NormalSums
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 def contribute(site: Site, request: Request) -> Envelope:
     """This hospital's sums at the weights of the round before, encrypted."""
     spec, number = request.spec, request.round
-    key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
+    key = vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec)))
     rows, weights = design(site, spec), _weights(site, spec, number - 1)
     patients = int(request.extra["patients"])
     if spec.dp is None:
@@ -54,8 +54,8 @@ def release(site: Site, request: Request) -> Envelope:
     vault.released_here(site, spec)
     data = once(site.store, f"{spec.run_id}/statistics/released", lambda: _flooded(site, spec))
     arrays = vault.load(data)
-    sd = float(arrays.pop("flooding_sd"))
-    return Envelope("model", "release", Arrays(arrays, len(site.index(spec, "train"))), {"flooding_sd": sd})
+    figures = {name: float(arrays.pop(name)) for name in ("flooding_sd", "max_error")}
+    return Envelope("model", "release", Arrays(arrays, site.training_patients(spec)[1]), figures)
 
 
 def design(site: Site, spec: RunSpec) -> tuple[Floats, Floats]:
@@ -68,25 +68,35 @@ def design(site: Site, spec: RunSpec) -> tuple[Floats, Floats]:
 def _step(site: Site, request: Request) -> bytes:
     spec, number, patients = request.spec, request.round, int(request.extra["patients"])
     contract = site.narrowed(spec)
-    key = vault.key_for(site, scheme_of(spec, contract))
-    vault.count(site, key, len(request.blobs))
-    total = decrypt(key, request.blobs, len(spec.sites), f"{_label(spec, number)}/{patients}", spec.sites)
-    sums = NormalSums.unpack(total, columns(contract), patients)
+    if not 1 <= number <= int(spec.options["rounds"]):
+        raise Refused(f"hospital {site.name}: this run has {spec.options['rounds']} rounds, {number} is none of them")
+    key = vault.key_for(site, spec, scheme_of(spec, contract))
+    found = decrypt_measured(
+        key,
+        request.blobs,
+        len(spec.sites),
+        f"{_label(spec, number)}/{patients}",
+        spec.sites,
+        before=lambda: vault.count(site, spec, key, request.blobs),
+    )
+    sums = NormalSums.unpack(found.values, columns(contract), patients)
     if round(sums.rows) != patients:
         raise Refused(f"hospital {site.name}: the sum does not hold the {patients} patients that were counted")
     before = _weights(site, spec, number - 1)
-    return vault.dump((fit if spec.dp is None else noise).step(spec, sums, before))
+    fitted = (fit if spec.dp is None else noise).step(spec, sums, before)
+    return vault.dump({**fitted, "error": np.array(found.error)})
 
 
 def _flooded(site: Site, spec: RunSpec) -> bytes:
-    key = vault.key_for(site, scheme_of(spec, site.narrowed(spec)))
+    key = vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec)))
     last = int(spec.options["rounds"])
     exact = fit.released(spec, vault.stored(site, _label(spec, last), last))
-    ledger = vault.ledger_of(site, key)
+    ledger = vault.ledger_of(site, spec, key)
     noisy = ledger.release(spec.run_id, exact.values / exact.gains) * exact.gains
     vault.keep(site, ledger)
     sd = ledger.scheme.flooding_sd * float(exact.gains.max())
-    return vault.dump({**exact.named(noisy), "flooding_sd": np.array(sd)})
+    seen = max(float(vault.stored(site, _label(spec, n), n)["error"]) for n in range(1, last + 1))
+    return vault.dump({**exact.named(noisy), "flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))})
 
 
 def _weights(site: Site, spec: RunSpec, number: int) -> Floats:

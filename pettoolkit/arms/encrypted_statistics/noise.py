@@ -82,9 +82,7 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
     """
     dp, plan = budget_of(spec), mechanism_of(spec)
     patient, patients = site.training_patients(spec)
-    conditions.check(
-        dp, sites=len(spec.sites), smallest=patients, patient_known=site.contract.named("patient_id") is not None
-    )
+    conditions.check(dp, sites=len(spec.sites), smallest=patients, patient_known=site.patients_known)
     if patient is not None:
         raise Refused(
             f"hospital {site.name}: a patient has several rows, and encrypted sums clip rows, not patients; "
@@ -106,7 +104,7 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
     given = input_hash({"weights": torch.from_numpy(weights)}, sites=len(spec.sites), **settings)
     identity = Identity(spec.run_id, site.name, number, "statistics", given)
     ledger = ledger_of(site, spec.run_id, Budget(dp.epsilon, dp.delta), plan)
-    noisy = np.frombuffer(ledger.answer(identity, plan.times(1), make), dtype=np.float64)
+    noisy = np.frombuffer(ledger.answer(identity, plan.times(1), make, simulated=noise.simulated), dtype=np.float64)
     return NormalSums(symmetric(noisy[:size].copy(), d), noisy[size:].copy(), float(len(y)))
 
 

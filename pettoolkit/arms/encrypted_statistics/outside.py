@@ -71,7 +71,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         exposure=grid.exposure(out_of_band=("keys",)),
         cost=Cost(time.perf_counter() - began, extra=additions.cost()),
         rounds=rounds,
-        encryption=additions.parameters(reply.figures["flooding_sd"]),
+        encryption=additions.parameters(reply.figures),
         coefficients=coefficients,
         notes=(
             f"fit of {patients} patients' sums, ridge {spec.options['ridge']:g}; released once by hospital {first} "

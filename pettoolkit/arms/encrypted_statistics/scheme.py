@@ -5,9 +5,12 @@ from __future__ import annotations
 from pettoolkit.arms.common import contract_of
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import feature_names
+from pettoolkit.encryption.keys import STATISTICS
 from pettoolkit.encryption.matrix import packed_size
 from pettoolkit.encryption.parameters import Scheme, choose
 from pettoolkit.records import RunSpec
+
+PURPOSE = STATISTICS
 
 CLIP = 2.0
 """Sums over public numbers of patients are in [-1, 1]; the rest is room for privacy noise."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
 
 from pettoolkit.arms import private
-from pettoolkit.arms.central import ask_validation, received
-from pettoolkit.arms.common import contract_of, start, train_fixed, train_here
+from pettoolkit.arms.central import ask_validation, encoded, offset_of, received, shifted, train_shifted
+from pettoolkit.arms.common import contract_of, start, train_fixed
 from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.released import added_of, figures_of, notes_of, table_of
+from pettoolkit.arms.synthetic.pooling import rows_of_all
+from pettoolkit.cohort.contract import Contract
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.models.training import to_arrays
-from pettoolkit.privacy.statement import DOWNSTREAM
-from pettoolkit.records import Cost, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
+from pettoolkit.models.training import Rows, to_arrays
+from pettoolkit.privacy.statement import COORDINATOR, DOWNSTREAM
+from pettoolkit.records import Cost, Json, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
 
 PRIVACY = PrivacyStatement(
     guarantee=NotMeasured("no differential privacy"),
@@ -28,9 +34,22 @@ PRIVATE = replace(
     reversible="rows are made up from noisy counts: what they can reveal is bounded by the guarantee",
 )
 
+NEEDS_TRUST = "the coordinator, fully: it holds every record (needs trust; one generator on pooled records)"
+"""Of ``scope: one_on_pooled``, with or without noise."""
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """Synthetic rows of all hospitals, what is said of them, and the ledgers behind them."""
+
+    tables: tuple[pd.DataFrame, ...]
+    rows: Rows
+    reported: tuple[Mapping[str, float], ...]
+    ledgers: Mapping[str, Mapping[str, Json]]
+
 
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
-    """Collect synthetic rows and train on them in one place.
+    """Collect synthetic rows (or make them from raw records) and train on them in one place.
 
     Without DP the epoch is chosen on the hospitals' validation patients. With it (in the generator) they
     are not read: the model of a fixed epoch is taken. With ``dp.target: downstream`` only the training is
@@ -38,23 +57,50 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """
     began = time.perf_counter()
     contract = contract_of(spec)
-    replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
-    rows = received(replies, contract)
-    privacy = PRIVACY
+    made = _collect(grid, spec, contract)
+    private_rows = spec.dp is not None and spec.dp.target == "patients"
+    privacy = _trust(spec, PRIVATE if private_rows else PRIVACY)
+    figures = figures_of(made.reported)
+    offset = offset_of(made.rows, *added_of(figures))
     if spec.dp is None:
-        model, _ = train_here(spec, contract, rows, lambda made: ask_validation(grid, spec, made))
+        model, _ = train_shifted(spec, contract, made.rows, lambda found: ask_validation(grid, spec, found), offset)
     elif spec.dp.target == "downstream":
         net, initial = start(spec, contract)
-        params, _ = private.train_at_coordinator(spec, net, initial, rows)
-        model = to_arrays(params)
-        privacy = replace(PRIVACY, guarantee=DOWNSTREAM)
+        params, _ = private.train_at_coordinator(spec, net, initial, made.rows)
+        model = shifted(to_arrays(params), offset)
+        privacy = replace(privacy, guarantee=DOWNSTREAM)
     else:
-        model = train_fixed(spec, contract, rows)
-        privacy = private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec))
+        model = shifted(train_fixed(spec, contract, made.rows), offset)
+        privacy = private.stated(privacy, spec, made.ledgers)
     return Outcome(
         models=Models({Models.SHARED: Weights.of(model)}),
         privacy=privacy,
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),
-        notes=(f"{len(rows)} synthetic rows",),
+        released_table=table_of(made.tables, "synthetic_records", guaranteed=private_rows),
+        figures=figures,
+        notes=notes_of(figures),
     )
+
+
+def _collect(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> _Collected:
+    if spec.options["scope"] == "one_on_pooled":
+        drawn, ledger = rows_of_all(grid, spec, contract)
+        ledgers = {} if ledger is None else {COORDINATOR: ledger.summary()}
+        reported = ({"rows": float(len(drawn.rows)), **drawn.figures},)
+        return _Collected((drawn.rows,), encoded(drawn.rows, contract), reported, ledgers)
+    replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
+    rows = received(replies, contract)
+    private_rows = spec.dp is not None and spec.dp.target == "patients"
+    return _Collected(
+        tuple(reply.table for reply in replies.values()),
+        rows,
+        tuple(reply.figures for reply in replies.values()),
+        private.ask_ledgers(grid, spec) if private_rows else {},
+    )
+
+
+def _trust(spec: RunSpec, statement: PrivacyStatement) -> PrivacyStatement:
+    if spec.options["scope"] != "one_on_pooled":
+        return statement
+    return replace(statement, trust=NEEDS_TRUST, leaks_if_collude="the coordinator alone already has everything")

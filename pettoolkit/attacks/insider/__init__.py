@@ -1,0 +1,1 @@
+"""Attacks by those who take part: the coordinator, and a hospital with the key."""

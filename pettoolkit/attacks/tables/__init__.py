@@ -1,0 +1,1 @@
+"""Attacks on released tables: synthetic, anonymised or raw."""

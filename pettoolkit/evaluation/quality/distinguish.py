@@ -1,0 +1,86 @@
+"""Whether a classifier can tell synthetic rows from real ones, and how well other columns tell a protected one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pettoolkit.cohort.contract import Column, Contract
+from pettoolkit.cohort.features import encode
+from pettoolkit.evaluation.quality.figures import Distinguishability, Measured, Value
+from pettoolkit.evaluation.quality.groups import levels, memberships
+from pettoolkit.evaluation.quality.models import Matrix, Name, build, out_of_fold
+from pettoolkit.evaluation.quality.scores import HeldOut, scored_classes
+from pettoolkit.evaluation.quality.tables import Ints, Table, encode_outcome
+from pettoolkit.records import NotMeasured
+
+FOLDS = 5
+PROXY_FOLDS = 3
+ROWS_AT_MOST = 10_000
+"""Of each side that are told apart."""
+
+TOO_RARE = NotMeasured(f"undefined: fewer than two groups with at least {PROXY_FOLDS} rows each")
+
+
+def distinguishability(
+    real: Table, other: Table, synthetic: Table, contract: Contract, *, seed: int, trees: int, resamples: int
+) -> Distinguishability:
+    """Cross-validated AUROC of gradient boosting that is shown real and synthetic rows, with their outcomes.
+
+    Parameters
+    ----------
+    real, other, synthetic
+        Equally many rows; ``other`` are further real ones, which give the floor: .5, but for chance.
+    """
+    return Distinguishability(
+        classifier=f"gradient boosting ({trees} trees, {FOLDS} folds)",
+        rows=len(real),
+        auroc=told_apart(real, synthetic, contract, seed=seed, trees=trees, resamples=resamples),
+        floor=told_apart(real, other, contract, seed=seed, trees=trees, resamples=resamples),
+    )
+
+
+def told_apart(first: Table, second: Table, contract: Contract, *, seed: int, trees: int, resamples: int) -> Measured:
+    """AUROC with which rows of the second table are recognised; the interval resamples rows."""
+    x = np.vstack([_with_outcome(first, contract), _with_outcome(second, contract)])
+    y = np.repeat([0, 1], [len(first), len(second)])
+    rng = np.random.default_rng([seed, 4])
+    found = out_of_fold(lambda: build("gradient_boosting", "binary", seed, trees=trees), x, y, 2, FOLDS, rng)
+    assert found is not None, "both tables have rows"
+    rows = HeldOut(y, np.arange(len(y)), ("real", "synthetic"), resamples)
+    return scored_classes(rows, found, np.argmax(found, axis=1)).scores.figures["auroc"]
+
+
+def _with_outcome(table: Table, contract: Contract) -> Matrix:
+    return np.hstack([table.x, encode_outcome(table.y, contract)])
+
+
+def proxy_strength(rows: Table, column: Column, contract: Contract, *, name: Name, seed: int, trees: int) -> Value:
+    """AUROC with which the other features tell a protected attribute, cross-validated within one table.
+
+    Of several groups the unweighted mean of each against the rest. Groups with too few rows are left aside.
+    """
+    member = memberships(rows.frame, column)
+    kept = _in_large_groups(member, len(levels(column)))
+    if kept is None:
+        return TOO_RARE
+    others = contract.model_copy(update={"columns": tuple(c for c in contract.columns if c.name != column.name)})
+    index, groups = kept
+    x = encode(rows.frame.iloc[index], others)
+    y = np.searchsorted(groups, member[index])
+    make: Callable[[], Any] = lambda: build(name, "classes", seed, trees=trees)  # noqa: E731
+    found = out_of_fold(make, x, y, len(groups), PROXY_FOLDS, np.random.default_rng([seed, 5]))
+    if found is None:
+        return TOO_RARE
+    held = HeldOut(y, np.arange(len(y)), tuple(str(g) for g in groups), 1)
+    return scored_classes(held, found, np.argmax(found, axis=1)).headline
+
+
+def _in_large_groups(member: Ints, groups: int) -> tuple[Ints, Ints] | None:
+    counts = np.bincount(member[member >= 0], minlength=groups)
+    large = np.flatnonzero(counts >= PROXY_FOLDS)
+    if len(large) < 2:
+        return None
+    return np.flatnonzero(np.isin(member, large)), large

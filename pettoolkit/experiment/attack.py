@@ -1,0 +1,300 @@
+"""The standardised risk measurement on its own: attack anybody's released table, beside tables of known risk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pettoolkit.attacks.protocol import FULL, QUICK, Effort, Finding, Group, People, TableView, attacks_for, run_attacks
+from pettoolkit.attacks.tables.anchors import NULL, Anchor, anchors
+from pettoolkit.attacks.tables.released import place, read_spans
+from pettoolkit.attacks.verdict import THRESHOLDS, verdict
+from pettoolkit.cohort.contract import Contract
+from pettoolkit.cohort.tablefile import read_table
+from pettoolkit.cohort.tables import DEFAULT_CONTRACT, load_tables
+from pettoolkit.cohort.yamlfile import parse
+from pettoolkit.errors import BadInput
+from pettoolkit.models.seeding import derived_seed
+from pettoolkit.records import AttackFigure, Verdict, to_json
+
+if TYPE_CHECKING:
+    from pettoolkit.records import Json
+
+SCHEMA_VERSION = 1
+"""Of the JSON document; raised when a field changes its meaning or goes away."""
+
+EFFORTS: Mapping[str, Effort] = {"quick": QUICK, "full": FULL}
+SOURCES = ("synthetic", "anonymised", "raw")
+TOGETHER = "all releases together"
+SAME_RECORDS = 0.01
+"""Share of reference patients whose whole record is also in the real table above which they are taken for the same."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All attacks on one table (or several together): figures, what did not run and why, the verdict."""
+
+    name: str
+    source: str
+    rows: int
+    figures: tuple[AttackFigure, ...]
+    not_run: Mapping[str, str]
+    verdict: Verdict
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RiskReport:
+    """What was attacked, what it reached, and what the same attacks reach on tables of known risk.
+
+    ``anchors`` are by release, from floor to ceiling; ``left_out`` says which of them could not be made.
+    """
+
+    releases: tuple[Measured, ...]
+    anchors: Mapping[str, tuple[Measured, ...]]
+    left_out: Mapping[str, str]
+    people: Mapping[str, int]
+    effort: str
+    attacks: int
+    seed: int
+    columns: Mapping[str, tuple[str, ...]]
+
+    def as_json(self) -> dict[str, Json]:
+        """The document; all but ``timing`` repeats under the same seed."""
+        data: dict[str, Json] = {"document": "pettoolkit measured risk", "schema_version": SCHEMA_VERSION}
+        data |= to_json(self)
+        timing = {m.name: {f.attack: round(f.seconds, 3) for f in m.figures} for m in self.releases}
+        data["thresholds"] = {name: dataclasses.asdict(t) for name, t in THRESHOLDS.items()}
+        data["timing"] = timing
+        for entry in (*data["releases"], *(a for some in data["anchors"].values() for a in some)):
+            for figure in entry["figures"]:
+                del figure["seconds"]
+        return data
+
+
+def attack(
+    real: Path,
+    releases: Sequence[Path],
+    reference: Path,
+    *,
+    contract: Path | None = None,
+    attacks: str = "full",
+    source: str | None = None,
+    seed: int = 0,
+    plugins: Sequence[str] = (),
+) -> RiskReport:
+    """Measure the risk of released tables.
+
+    Parameters
+    ----------
+    real
+        Table (or folder of tables) of the patients whose data were used.
+    releases
+        Released tables, CSV or Parquet, with columns of the contract; several: of overlapping patients.
+    reference
+        Table of patients of the same population whose data were not used: half of them are attacked like the others
+        (control), the other half is what an attacker may own.
+    contract
+        YAML contract; ``contract.yaml`` beside ``real`` if not given.
+    attacks
+        ``quick`` (hundreds) or ``full`` (thousands).
+    source
+        What the releases are: ``synthetic``, ``anonymised`` or ``raw``; if None, a table with generalised cells is
+        taken as anonymised, any other as synthetic.
+    plugins
+        Modules with further attacks (:mod:`pettoolkit.attacks.protocol`).
+
+    Raises
+    ------
+    BadInput
+        If something is not there, does not fit the contract, or the reference patients are the real ones.
+    """
+    _check_asked(releases, attacks, source)
+    contract = contract or (real if real.is_dir() else real.parent) / DEFAULT_CONTRACT
+    patients, described = _load(real, contract)
+    outside, _ = _load(reference, contract)
+    has_ids = parse(Contract, contract).named("patient_id") is not None
+    people = people_of(patients, outside, described, seed, has_ids=has_ids)
+    effort = replace(EFFORTS[attacks], seed=seed)
+    views = _views(releases, described, source)
+    measured: list[Measured] = []
+    beside: dict[str, tuple[Measured, ...]] = {}
+    left_out: dict[str, str] = {}
+    seen: dict[tuple[str, ...], list[tuple[Measured, list[Finding]]]] = {}
+    for name, view in views.items():
+        columns = tuple(next(iter(view.releases.values())).columns)
+        if columns not in seen:
+            seen[columns], gone = _anchors(view, people, effort, plugins)
+            left_out |= gone
+        beside[name] = tuple(m for m, _ in seen[columns])
+        null = next((found for m, found in seen[columns] if m.name == NULL), [])
+        measured.append(_measure(name, view, people, effort, null, plugins)[0])
+    if len(views) > 1:
+        measured.append(_together(views, people, effort, plugins))
+    return RiskReport(
+        releases=tuple(measured),
+        anchors=beside,
+        left_out=left_out,
+        people={"members": len(people.members), "control": len(people.control), "attacker": len(people.attacker)},
+        effort=effort.name,
+        attacks=effort.attacks,
+        seed=seed,
+        columns={
+            "quasi_identifiers": tuple(c.name for c in described.quasi_identifiers),
+            "sensitive": tuple(c.name for c in described.columns if c.sensitive),
+        },
+    )
+
+
+def write(report: RiskReport, out: Path) -> None:
+    """Write the JSON document.
+
+    Raises
+    ------
+    BadInput
+        If the file is there already, or can't be written.
+    """
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            json.dump(report.as_json(), file, indent=2)
+            file.write("\n")
+    except FileExistsError:
+        raise BadInput(f"{out}: is there already (move it away, or choose another name)") from None
+    except OSError as error:
+        raise BadInput(f"{out}: can't be written ({error.strerror})") from None
+
+
+def people_of(
+    patients: pd.DataFrame, outside: pd.DataFrame, contract: Contract, seed: int, *, has_ids: bool = True
+) -> People:
+    """Members, control and attacker; half of the patients ``outside`` are control, drawn by the seed.
+
+    ``has_ids`` says whether the table names its patients; ids that the reader made up say nothing about who is who.
+
+    Raises
+    ------
+    BadInput
+        If patients are in both tables, by their id or by whole records.
+    """
+    name = contract.named("patient_id")
+    assert name is not None, "the reader of tables adds one"
+    mine, theirs = (rows[name].astype(str).tolist() for rows in (patients, outside))
+    both = sorted(set(mine) & set(theirs)) if has_ids else []
+    if both:
+        raise BadInput(f"--reference: {len(both)} of its patients are in --real too, as {both[0]} (take others)")
+    same = _same_records(patients, outside, contract)
+    if same > max(1, SAME_RECORDS * len(outside)):
+        raise BadInput(
+            f"--reference: {same} of its {len(outside)} records are in --real too; it must hold patients whose data "
+            "were not used"
+        )
+    own = pd.factorize(pd.Series(mine))[0].astype(np.int64)
+    others = pd.factorize(pd.Series(theirs))[0].astype(np.int64) + int(own.max()) + 1
+    order = np.random.default_rng(derived_seed(seed, "control")).permutation(np.unique(others))
+    is_control = np.isin(others, order[: len(order) // 2])
+    kept = [c.name for c in (*contract.feature_columns, contract.outcome)]
+    inside = Group(patients[kept].reset_index(drop=True), own, np.full(len(patients), "*"))
+    out = Group(outside[kept].reset_index(drop=True), others, np.full(len(outside), "*"))
+    return People(inside, out.take(is_control), out.take(~is_control))
+
+
+def _same_records(patients: pd.DataFrame, outside: pd.DataFrame, contract: Contract) -> int:
+    columns = (*contract.feature_columns, contract.outcome)
+    if len(columns) < 5:
+        return 0  # few columns: different people look alike
+    placed = [pd.DataFrame(place(rows, columns)) for rows in (patients, outside)]
+    keys = [set(frame.fillna(-1.0).itertuples(index=False, name=None)) for frame in placed]
+    return len(keys[0] & keys[1])
+
+
+def _check_asked(releases: Sequence[Path], attacks: str, source: str | None) -> None:
+    lines = []
+    if not releases:
+        lines.append("--release: at least one table is needed")
+    if attacks not in EFFORTS:
+        lines.append(f"--attacks: must be one of {', '.join(EFFORTS)} (got {attacks})")
+    if source is not None and source not in SOURCES:
+        lines.append(f"--source: must be one of {', '.join(SOURCES)} (got {source})")
+    if len(set(releases)) < len(releases):
+        lines.append("--release: the same file is there twice")
+    if lines:
+        raise BadInput(lines)
+
+
+def _load(path: Path, contract: Path) -> tuple[pd.DataFrame, Contract]:
+    rows_of, described = load_tables(path, contract)
+    return pd.concat(rows_of.values(), ignore_index=True), described.select("full")
+
+
+def _views(releases: Sequence[Path], contract: Contract, source: str | None) -> dict[str, TableView]:
+    out: dict[str, TableView] = {}
+    known = [c.name for c in (*contract.feature_columns, contract.outcome)]
+    lines: list[str] = []
+    for path in releases:
+        if not path.is_file():
+            raise BadInput(f"{path}: there is no such file (--release takes one CSV or Parquet table)")
+        frame: pd.DataFrame = read_table(path).table.to_pandas()
+        frame = frame[[c for c in known if c in frame.columns]]
+        name = str(path)
+        if len(frame.columns) < 2 or not len(frame):
+            lines.append(
+                f"{path}: has no rows" if len(frame.columns) >= 2 else f"{path}: has not two columns of the contract"
+            )
+            continue
+        try:
+            spans = read_spans(frame, [contract.column(c) for c in frame.columns])
+        except BadInput as error:
+            lines += [f"{path}: {line}" for line in error.lines]
+            continue
+        made = source or ("synthetic" if all(s.plain for s in spans) else "anonymised")
+        out[name] = TableView(contract, releases={name: frame}, source=made)
+    if lines:
+        raise BadInput(lines)
+    return out
+
+
+def _measure(
+    name: str, view: TableView, people: People, effort: Effort, null: Sequence[Finding], plugins: Sequence[str]
+) -> tuple[Measured, list[Finding]]:
+    found, not_run = run_attacks(attacks_for(view, plugins), view, people, effort)
+    judged = verdict(found, view="release", null=null, not_run=not_run)
+    rows = sum(len(frame) for frame in view.releases.values())
+    notes = tuple(_notes(view))
+    return Measured(name, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes), found
+
+
+def _notes(view: TableView) -> list[str]:
+    wanted = [c.name for c in (*view.contract.feature_columns, view.contract.outcome)]
+    gone = [n for n in wanted if n not in next(iter(view.releases.values())).columns]
+    return [f"not in the release, so not attacked through it: {', '.join(gone)}"] if gone else []
+
+
+def _together(views: Mapping[str, TableView], people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
+    frames = {name: frame for view in views.values() for name, frame in view.releases.items()}
+    sources = sorted({view.source for view in views.values()})
+    view = replace(next(iter(views.values())), releases=frames, source=" and ".join(sources))
+    several = [a for a in attacks_for(view, plugins) if a.name == "intersection"]
+    found, not_run = run_attacks(several, view, people, effort)
+    judged = verdict(found, view="release", not_run=not_run)
+    rows = sum(len(frame) for frame in frames.values())
+    return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged)
+
+
+def _anchors(
+    view: TableView, people: People, effort: Effort, plugins: Sequence[str]
+) -> tuple[list[tuple[Measured, list[Finding]]], dict[str, str]]:
+    out: list[tuple[Measured, list[Finding]]] = []
+    left_out: dict[str, str] = {}
+    for anchor in anchors(view, people, effort.seed):
+        if isinstance(anchor, Anchor):
+            out.append(_measure(anchor.name, anchor.view, anchor.people, effort, [], plugins))
+        else:
+            left_out[anchor[0]] = anchor[1]
+    return out, left_out
