@@ -1,21 +1,26 @@
 """What encrypting a model update costs: ours beside the usual ways to use TenSEAL, in one call.
 
-    python benchmarks/encryption.py [--json FILE] [--repeat 5] [--values 100009] [--sites 3] [--growth] [--huge]
+    python benchmarks/encryption.py [--json FILE] [--repeat 5] [--sites 3] [--growth] [--huge]
 
-Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials (8192, [60, 40, 40, 60],
-2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through ``ts.ckks_vector``, cut
-to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed (extra ``bench``). Ours
-leaves room for flooding. Expansion is against float32; seconds are the median of the repeats. ``records-2048x16`` is
-one iteration of training on encrypted rows, ``scoring-4000x41`` the scoring of new patients.
+The headline case ``mlp-41-437-186-1`` is the update of one network: the compact feature set, two hidden layers, 100,009
+parameters in six tensors. Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials
+(8192, [60, 40, 40, 60], 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through
+``ts.ckks_vector``, cut to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed
+(extra ``bench``). It sends TenSEAL's context with every tensor, so what it costs depends on the network: cases
+``tensors-N`` are the same 100,009 numbers in N tensors. Ours is one vector whatever the network. Ours leaves room for
+flooding. Expansion is against float32; seconds are the median of the repeats. ``records-2048x16`` is one iteration of
+training on encrypted rows, ``scoring-4000x41`` the scoring of new patients.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +43,16 @@ from pettoolkit.encryption.records import (
 )
 from pettoolkit.encryption.records_trainer import RecordsTrainer
 
+NETWORK = (41, 437, 186, 1)
+"""Inputs (the compact feature set), two hidden layers and the output of the headline case."""
+
+OTHER_CUTS = (1, 4, 8, 16)
+"""Numbers of tensors in which the same parameters are sent beside it."""
+
 CLIP = 1.0
 Row = dict[str, Any]
+Tensors = tuple[int, ...]
+"""Sizes of a network's tensors, in order."""
 Blobs = list[bytes]
 
 
@@ -48,7 +61,8 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, values: int, sites: int) -> None:
+    def __init__(self, tensors: Tensors, sites: int) -> None:
+        values = sum(tensors)
         self.scheme = choose(values, CLIP, sites)
         self.key = SecretKey.create(self.scheme)
         self.key.native()
@@ -75,10 +89,9 @@ class TensealVectors:
     degree, primes, scale_bits = 8192, [60, 40, 40, 60], 40
     name = "tenseal_tutorial"
 
-    def __init__(self, values: int, sites: int) -> None:
+    def __init__(self, tensors: Tensors, sites: int) -> None:
         import tenseal as ts
 
-        self.values = values
         self.context = ts.context(ts.SCHEME_TYPE.CKKS, self.degree, coeff_mod_bit_sizes=self.primes)
         self.context.global_scale = 2**self.scale_bits
         self.server = ts.context_from(self.context.serialize(save_secret_key=False))
@@ -118,17 +131,31 @@ class NvflareParameters(TensealVectors):
     name = "tenseal_nvflare"
 
 
-def compare(values: int, sites: int, repeat: int) -> list[Row]:
-    """One round of each variant, interleaved and repeated, on the same vectors."""
-    case = f"update-{values}x{sites}"
-    vectors = list(np.random.default_rng(0).uniform(-CLIP, CLIP, (sites, values)))
-    exact = np.sum(vectors, axis=0)
-    makes: list[Any] = [Ours, TensealVectors, NvflareParameters]
-    if importlib.util.find_spec("nvflare") is not None:
-        from rivals.nvflare_classes import NvflareClasses
+def tensors_of(network: tuple[int, ...]) -> Tensors:
+    """Sizes of weights and biases of a dense network, layer by layer."""
+    return tuple(n for a, b in itertools.pairwise(network) for n in (a * b, b))
 
-        makes.append(NvflareClasses)
-    variants: list[Any] = [make(values, sites) for make in makes]
+
+def even_cut(values: int, tensors: int) -> Tensors:
+    """Sizes of so many equal tensors (the last one takes the rest)."""
+    return (*[values // tensors] * (tensors - 1), values - values // tensors * (tensors - 1))
+
+
+def rivals() -> list[Any]:
+    """NVFlare's classes, or nothing and the reason."""
+    if importlib.util.find_spec("nvflare") is None:
+        print("nvflare: skipped, it is not installed (pip install -e .[bench])", file=sys.stderr)
+        return []
+    from rivals.nvflare_classes import NvflareClasses
+
+    return [NvflareClasses]
+
+
+def compare(case: str, tensors: Tensors, sites: int, repeat: int, makes: list[Any]) -> list[Row]:
+    """One round of each variant, ours first, interleaved and repeated, on the same vectors."""
+    vectors = list(np.random.default_rng(0).uniform(-CLIP, CLIP, (sites, sum(tensors))))
+    exact = np.sum(vectors, axis=0)
+    variants: list[Any] = [make(tensors, sites) for make in makes]
     found: dict[str, dict[str, list[float]]] = {v.name: {} for v in variants}
     for _ in range(repeat):
         for variant in variants:
@@ -141,7 +168,7 @@ def compare(values: int, sites: int, repeat: int) -> list[Row]:
     ]
     ours = variants[0].scheme
     rows += [row(case, "ours", "flooding_sd", ours.flooding_sd), row(case, "ours", "headroom_bits", ours.headroom_bits)]
-    for name in found.keys() - {"ours"}:
+    for name in [name for name in found if name != "ours"]:
         for metric in RATIOS:
             theirs, mine = statistics.median(found[name][metric]), statistics.median(found["ours"][metric])
             rows.append(row(case, name, f"ratio_{metric}", theirs / mine))
@@ -223,7 +250,8 @@ def records(rows: int, features: int, iterations: int) -> list[Row]:
         start = time.perf_counter()
         returned = trainer.step(blob)
         middle = time.perf_counter()
-        weights, blob = refresh(key, plan, returned, weights)
+        weights = refresh(key, plan, returned, weights).weights
+        blob = encrypt_weights(key, plan, weights)
         stepping.append(middle - start)
         refreshing.append(time.perf_counter() - middle)
         plain = plain_step(plan, x, y, plain)
@@ -283,14 +311,18 @@ def row(case: str, variant: str, metric: str, value: float) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cost of encrypting a model update.")
-    parser.add_argument("--values", type=int, default=100_009)
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="also 1e3 to 1e6 parameters, 2 to 100 hospitals")
     parser.add_argument("--huge", action="store_true", help="growth up to 1e7 parameters")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = compare(options.values, options.sites, options.repeat)
+    network, others = tensors_of(NETWORK), rivals()
+    case = "mlp-" + "-".join(map(str, NETWORK))
+    rows = compare(case, network, options.sites, options.repeat, [Ours, TensealVectors, NvflareParameters, *others])
+    for tensors in OTHER_CUTS if others else ():
+        cut = even_cut(sum(network), tensors)
+        rows += compare(f"tensors-{tensors}", cut, options.sites, options.repeat, [Ours, *others])
     rows += records(2048, 16, iterations=5) + scoring_patients(4000, 41)
     if options.growth or options.huge:
         rows += growth([10**i for i in range(3, 8 if options.huge else 7)], [2, 5, 20, 50, 100])

@@ -61,13 +61,14 @@ def check(experiment: Experiment, sets: Sets = None) -> None:
     """Say all that is wrong with an experiment file, without running it."""
     from pettoolkit.experiment.load import load, locate
     from pettoolkit.experiment.matrix import expand
+    from pettoolkit.experiment.notes import file_notes
 
     config = load(experiment, sets or ())
     cells = expand(config, None)
     out = sum(cell.excluded is not None for cell in cells)
     counted = f"{len(cells)} cells" + (f", {out} of them excluded" if out else "")
     each = " for each hospital that is left out" if config.evaluation.unseen == "each" else ""
-    print(f"{locate(experiment)}: ok, {counted}{each}")
+    print("\n".join([f"{locate(experiment)}: ok, {counted}{each}", *(f"note: {n}" for n in file_notes(config))]))
 
 
 @app.command()
@@ -75,11 +76,13 @@ def plan(experiment: Experiment, sets: Sets = None, output: Output = Format.tabl
     """List the cells of an experiment: which are finished, stale, excluded, and why."""
     from pettoolkit.experiment import runner
     from pettoolkit.experiment.load import load
+    from pettoolkit.experiment.notes import file_notes
     from pettoolkit.report import terminal
 
     config = load(experiment, sets or ())
     cells = runner.plan(config)
     _print(config.name, cells, output, terminal.plan)
+    _say([f"note: {note}" for note in file_notes(config)], DONE)
 
 
 @app.command()
@@ -297,6 +300,34 @@ def attack(
     if out is not None:
         attacking.write(found, out)
     print(json.dumps(found.as_json(), indent=2) if output is Format.json else "\n".join(risk.lines(found.as_json())))
+
+
+@app.command()
+def declare(
+    real: Annotated[Path, typer.Option(help="CSV or Parquet of real patients (or folder, one file per hospital).")],
+    synthetic: Annotated[list[Path], typer.Option(help="CSV or Parquet of synthetic rows. Repeatable.")],
+    contract: Annotated[
+        Path | None, typer.Option(help="YAML contract; contract.yaml beside the data if not given.")
+    ] = None,
+    holdout: Annotated[Path | None, typer.Option(help="Real patients that no generator has seen.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write; never over one that is there.")] = None,
+    models: Annotated[bool, typer.Option("--models", help="Rank eight models on each table as well.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One model, fewer halvings, in seconds.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other halves and resamples.")] = 0,
+    output: Output = Format.table,
+) -> None:
+    """Declare the quality of synthetic tables, every figure beside its noise floor; the answer is internal."""
+    from pettoolkit.evaluation.quality.text import lines
+    from pettoolkit.experiment import declare as declaring
+    from pettoolkit.report import terminal
+
+    with terminal.progress(terminal.console(stderr=True)) as say:
+        found = declaring.declare(
+            real, synthetic, contract=contract, holdout=holdout, out=out, seed=seed, quick=quick, models=models, say=say
+        )
+    print(declaring.as_json(found) if output is Format.json else "\n".join(lines(found)))
+    if out is not None:
+        print(f"wrote {out}", file=sys.stderr)
 
 
 @app.command()

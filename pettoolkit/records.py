@@ -94,6 +94,10 @@ class RunSpec:
     contract_digest: str = ""
     experiment: str = ""
     faults: Mapping[str, Json] = field(default_factory=dict)
+    attacks: str = "none"
+    """How much the judge attacks what the cell gave away: ``none``, ``quick`` or ``full``."""
+    risk: Mapping[str, Json] = field(default_factory=dict)
+    """``thresholds`` of the verdict, where the experiment file writes some."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -106,6 +110,8 @@ class RunSpec:
         data = to_json(self)
         data["contract"] = {}
         data["experiment"] = ""
+        if self.attacks == "none":  # a cell without attacks is the cell that it was before there were any
+            del data["attacks"], data["risk"]
         return typing.cast("dict[str, Json]", data)
 
 

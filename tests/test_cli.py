@@ -88,6 +88,28 @@ def test_check_counts_what_is_excluded_and_what_is_left_out(
     assert capsys.readouterr().out.endswith("ok, 2 cells, 1 of them excluded for each hospital that is left out\n")
 
 
+def test_check_and_plan_note_a_contract_without_a_prevalence(
+    tmp_path: Path, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.yaml"
+    contract.write_text("name: x\ncolumns: [{name: y, kind: binary, role: outcome}]\n", encoding="utf-8")
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        f"name: x\ntask: table-outcome\nsites: {{source: tables, path: {tmp_path}}}\narms: [{{arm: local}}]\n",
+        encoding="utf-8",
+    )
+    note = f"note: {contract}: prevalence is blank"
+    assert cli.main(["check", str(path)]) == 0
+    assert note in capsys.readouterr().out
+    assert cli.main(["plan", str(path), "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert note in err
+    contract.write_text(f"prevalence: 0.1\n{contract.read_text()}", encoding="utf-8")
+    assert cli.main(["check", str(path)]) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
 def test_bad_input_is_exit_code_2_with_all_findings_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,7 @@
 
 Needs ``pip install pettoolkit[bench]``. The classes are those that an NVFlare job with homomorphic encryption runs at
 its clients and its server; between them objects travel through NVFlare's ``fobs``, which sends TenSEAL's context with
-every layer. The update is cut into the eight tensors of a network with three hidden layers. What NVFlare's network adds
-is not counted.
+every tensor. What NVFlare's network adds is not counted.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ class NvflareClasses:
 
     name = "nvflare"
 
-    def __init__(self, values: int, sites: int) -> None:
+    def __init__(self, tensors: tuple[int, ...], sites: int) -> None:
         logging.disable(logging.CRITICAL)  # the classes log every layer, and that no engine hears their events
         from nvflare.app_opt.he.model_decryptor import HEModelDecryptor
         from nvflare.app_opt.he.model_encryptor import HEModelEncryptor
 
-        self.values, self.sites = values, sites
+        self.tensors, self.sites = tensors, sites
         client, server = contexts()
         self.server_context = server
         self.encryptor, self.decryptor = HEModelEncryptor(), HEModelDecryptor()
@@ -42,7 +41,7 @@ class NvflareClasses:
         from nvflare.apis.dxo import DXO, DataKind, MetaKey
         from nvflare.fuel.utils import fobs
 
-        update = DXO(DataKind.WEIGHT_DIFF, data=layers(vector), meta={MetaKey.NUM_STEPS_CURRENT_ROUND: 1})
+        update = DXO(DataKind.WEIGHT_DIFF, data=named(vector, self.tensors), meta={MetaKey.NUM_STEPS_CURRENT_ROUND: 1})
         with contextlib.redirect_stdout(io.StringIO()):  # TenSEAL prints that a layer takes several ciphertexts
             encrypted = self.encryptor.process_dxo(update, None, context("client"))
         return [fobs.dumps(encrypted.to_shareable())]
@@ -77,14 +76,10 @@ class NvflareClasses:
         return sites * np.concatenate([np.asarray(layer) for layer in decrypted.data.values()])
 
 
-def layers(vector: np.ndarray) -> dict[str, np.ndarray]:
-    """Cut a vector as a network with three hidden layers would be: eight tensors, each of which costs a context."""
-    biases = (256, 128, 64, 1)
-    left = len(vector) - sum(biases) - biases[2]
-    matrices = (left * 5 // 9, left * 3 // 9, left - left * 5 // 9 - left * 3 // 9, biases[2])
-    ends = np.cumsum([n for pair in zip(matrices, biases, strict=True) for n in pair])
-    names = [f"layer{i}.{kind}" for i in range(4) for kind in ("weight", "bias")]
-    return dict(zip(names, np.split(vector, ends[:-1]), strict=True))
+def named(vector: np.ndarray, tensors: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The vector as tensors of these sizes."""
+    parts = np.split(vector, np.cumsum(tensors)[:-1])
+    return {f"tensor{number}": part for number, part in enumerate(parts)}
 
 
 def contexts() -> tuple[Any, Any]:

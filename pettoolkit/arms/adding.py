@@ -77,8 +77,8 @@ class Additions:
     def parameters(self, released: Mapping[str, float]) -> dict[str, float]:
         """What the scheme promises; and what the releasing hospital says (``flooding_sd``, ``max_error``).
 
-        ``max_error`` was measured in the slots whose content is known, to the next power of two; ``error_bound`` is what
-        the scheme was chosen for.
+        ``max_error`` was measured in the slots whose content is known, to the next power of two; ``error_bound`` is
+        what the scheme was chosen for.
         """
         return {
             "encryption/headroom_bits": self._scheme.headroom_bits,

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from pettoolkit.arms import registry
 from pettoolkit.arms.exchange import read_request, spec_of, write_reply
+from pettoolkit.attacks import inside as attacks
 from pettoolkit.errors import Refused
 from pettoolkit.evaluation import inside as evaluation
 from pettoolkit.federation import wire
@@ -54,6 +55,8 @@ def _work(site: Site, message: Message, arm: str, purpose: str) -> Envelope:
         return known[request.action](site, request)
     if purpose == "evaluation" and request.action in evaluation.HANDLERS:
         return evaluation.HANDLERS[request.action](site, request)
+    if purpose == "audit" and request.action in attacks.HANDLERS:
+        return attacks.HANDLERS[request.action](site, request)
     raise Refused(f"hospital {site.name}: arm {arm} has no action {request.action}")
 
 

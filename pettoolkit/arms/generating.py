@@ -73,7 +73,7 @@ def rows(site: Site, request: Request) -> Envelope:
     if _private(request.spec):
         made = _private_rows(site, request.spec)
     else:
-        key = f"synthetic/{_fit_id(request.spec)}"
+        key = f"synthetic/{fit_id(request.spec)}"
         made = once(site.store, key, lambda: _made(site, request.spec, None).to_bytes())
     return envelope_of(Made.from_bytes(made))
 
@@ -85,17 +85,18 @@ def envelope_of(made: Made) -> Envelope:
 
 def ledger(site: Site, request: Request) -> Envelope:
     """The ledger of the generator that made the rows: the models trained on them spend nothing more."""
-    return summary_of(site, request, _fit_id(request.spec))
+    return summary_of(site, request, fit_id(request.spec))
 
 
 def _private(spec: RunSpec) -> bool:
     return spec.dp is not None and spec.dp.target == "patients"
 
 
-def _fit_id(spec: RunSpec) -> str:
+def fit_id(spec: RunSpec) -> str:
     """Names a fitted generator: everything that its rows depend on; the model only where it judges a filter."""
     fitted = {
         "generator": [spec.options.get(key) for key in DECIDES],
+        "sites": list(spec.sites) if spec.options.get("scope") == "secure_sum" else None,
         "judge": to_json(spec.model) if _filter(spec) != "none" else None,
         "seed": spec.seed,
         "dp": to_json(spec.dp) if _private(spec) else None,
@@ -109,7 +110,7 @@ def _fit_id(spec: RunSpec) -> str:
 def _private_rows(site: Site, spec: RunSpec) -> bytes:
     """Rows of a generator with a guarantee, which spends the whole budget of the run."""
     dp = budget_of(spec)
-    run = _fit_id(spec)
+    run = fit_id(spec)
     account = ledger_of(site, run, Budget(dp.epsilon, dp.delta))
     return charged(site, spec, run, account, gaussian_mu(dp.epsilon, dp.delta) ** 2 / 2)
 
@@ -124,7 +125,7 @@ def charged(site: Site, spec: RunSpec, run: str, account: Ledger, rho: float) ->
     source = noise_of(site, spec.seed, dp.noise)
     generator = generator_of(spec.options)
     planned = generator.plan(site.narrowed(spec), DpBudget(rho, source.generator(Draw(PURPOSE)), patients))
-    identity = Identity(run, site.name, 0, PURPOSE, _fit_id(spec))
+    identity = Identity(run, site.name, 0, PURPOSE, fit_id(spec))
 
     def make(attempt: int) -> bytes:
         noise = source.generator(Draw(PURPOSE, attempt=attempt))

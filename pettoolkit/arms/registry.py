@@ -48,9 +48,9 @@ def coordinator(arm: str) -> Callable[[MeteredGrid, RunSpec], Outcome]:
 
 def key_scheme(spec: RunSpec) -> Scheme | None:
     """For what the hospitals' shared key of a run is made (``scheme.py``), or None if its arm needs none."""
-    if spec.arm not in ENCRYPTED:
+    if spec.arm not in (*ENCRYPTED, "synthetic"):
         return None
-    found: Scheme = _module(spec.arm, "scheme").key_scheme(spec)  # type: ignore[attr-defined]
+    found: Scheme | None = _module(spec.arm, "scheme").key_scheme(spec)  # type: ignore[attr-defined]
     return found
 
 

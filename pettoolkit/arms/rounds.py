@@ -19,7 +19,7 @@ from pettoolkit.arms.common import start
 from pettoolkit.hospital.site import Site
 from pettoolkit.models.seeding import torch_generator
 from pettoolkit.models.training import sgd_epochs, to_arrays, to_params
-from pettoolkit.privacy.optimiser import answer_round, train_private
+from pettoolkit.privacy.optimiser import answer_round, check_model, train_private
 from pettoolkit.records import Json, RunSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -83,8 +83,9 @@ def _private_contribution(
     site: Site, spec: RunSpec, model: Arrays, number: int, patients: int
 ) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
     """FedSGD: one noisy clipped sum over the public count of patients. Otherwise: local noisy full-batch steps."""
-    rows, ledger, plan, here = private.at_hospital(site, spec, patients)
     params = to_params(model)
+    check_model(params, start(spec, site.narrowed(spec))[0].shapes())
+    rows, ledger, plan, here = private.at_hospital(site, spec, patients)
     if spec.options["strategy"] == "fedsgd":
         noisy = answer_round(rows, ledger, params, plan.mechanism, number)
         return {k: (v / (here * plan.mechanism.q)).numpy() for k, v in noisy.items()}, here

@@ -51,6 +51,15 @@ def released_here(site: Site, spec: RunSpec) -> None:
         raise Refused(f"hospital {site.name}: the model of this run is released by hospital {min(spec.sites)} alone")
 
 
+def released_as(spec: RunSpec, ledger: FloodingLedger) -> str:
+    """Name of a release: the run, and all that was decrypted by then.
+
+    A run that is played again decrypts again, which is counted and for which the noise is sized; without new
+    decryptions a second draw of noise is refused.
+    """
+    return f"{spec.run_id} after {ledger.decrypted}"
+
+
 def keep(site: Site, ledger: FloodingLedger) -> None:
     """Write the count down; call it before what was counted is used."""
     _counts(site).put(_counted(site, ledger.key_id), json.dumps(ledger.to_dict()).encode())

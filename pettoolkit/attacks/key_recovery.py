@@ -6,7 +6,9 @@ get t exactly, and has linear equations for the key s. Here only the *real* part
 attack also works on libraries that publish nothing else, and on ciphertexts whose control slot is secret: real parts
 give ``t(X) + t(1/X)``, one equation in s(w) and s(1/w) at each root of unity w. Two published sums give both.
 
-Noise drowns it: the rounding is then wrong everywhere. Float32 blocks this exact attack too, which is no protection.
+Noise drowns it: the rounding is then wrong everywhere. Coarser numbers block this exact attack too, which is no
+protection: float32 always, double precision at scales beyond about 2^50. Published in extended precision
+(``np.longdouble``) the sums give the key away at any scale.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Extended = npt.NDArray[np.longdouble]
 Residues = npt.NDArray[np.object_]
 
 SHIFTS = np.linspace(-1.0, 1.0, 81)
@@ -35,8 +38,8 @@ class PublishedSum:
     c0, c1
         Its two polynomials modulo ``prime``, shape (N,), as SEAL stores them: values at the roots of unity.
     real_slots
-        Real parts of all N/2 slots, as published, double precision; of slots that were not published the expected
-        value without noise.
+        Real parts of all N/2 slots, as published, in double or extended precision; of slots that were not published
+        the expected value without noise.
     scale
         By which values were multiplied before rounding.
     prime
@@ -45,7 +48,7 @@ class PublishedSum:
 
     c0: Residues
     c1: Residues
-    real_slots: Floats
+    real_slots: Floats | Extended
     scale: float
     prime: int
 
@@ -82,14 +85,14 @@ def polynomials(ciphertext: Any, degree: int) -> tuple[Residues, Residues]:
     )
 
 
-def real_slots_of(values: Sequence[float] | Floats, slots: int, count: int) -> Floats:
+def real_slots_of(values: Sequence[float] | Floats | Extended, slots: int, count: int) -> Floats | Extended:
     """Real parts of all slots of one of our ciphertexts, from the published sum of ``count`` hospitals.
 
     Only the coordinator's knowledge: slot 0 counts hospitals, and every second value is a real part.
     """
-    real = np.zeros(slots)
+    published = np.asarray(values)[::2]
+    real: Floats | Extended = np.zeros(slots, dtype=np.longdouble if published.dtype == np.longdouble else np.float64)
     real[0] = count
-    published = np.asarray(values, dtype=np.float64)[::2]
     real[1 : 1 + len(published)] = published
     return real
 
@@ -118,7 +121,7 @@ def intt(values: Residues, prime: int) -> Residues:
 def _symmetric_part(published: PublishedSum) -> Residues:
     """Coefficients of ``t(X) + t(1/X)``: integers, rounded so that they fit best whatever slot 0's noise is."""
     exact = 2 * published.scale * _real_embedding_inverse(published.real_slots)
-    unit = np.zeros(len(published.real_slots))
+    unit = np.zeros_like(published.real_slots)
     unit[0] = 1.0
     direction = _real_embedding_inverse(unit)
     direction /= np.abs(direction).max()
@@ -128,15 +131,17 @@ def _symmetric_part(published: PublishedSum) -> Residues:
     return whole
 
 
-def _real_embedding_inverse(real: Floats) -> Floats:
+def _real_embedding_inverse(real: Floats | Extended) -> Floats | Extended:
     """Coefficients of the real polynomial with these real slots; slot j is its value at the power 3^j of a root."""
+    from scipy.fft import fft  # in the precision of what it is given; numpy's is double
+
     slots = len(real)
     n = 2 * slots
     exponents = np.array([pow(3, j, 2 * n) for j in range(slots)])
-    spectrum = np.zeros(2 * n)
+    spectrum = np.zeros(2 * n, dtype=real.dtype)
     spectrum[exponents] = real
     spectrum[2 * n - exponents] = real
-    coefficients: Floats = np.fft.fft(spectrum).real[:n] / n
+    coefficients: Floats | Extended = fft(spectrum).real[:n] / n
     return coefficients
 
 

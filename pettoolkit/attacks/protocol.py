@@ -51,6 +51,9 @@ ROOMS = ("pettoolkit.attacks.tables", "pettoolkit.attacks.models", "pettoolkit.a
 PLUGINS = "pettoolkit.attacks"
 """Entry-point group: each entry is a module whose import registers attacks."""
 
+MESSAGES = (".inside", ".outside")
+"""Files that know messages and arms: no attacks are in them, and they are slow to import."""
+
 RELEASE, INSIDER = "release", "insider"
 KNOWLEDGE = ("none", "quasi-identifiers", "full")
 
@@ -353,7 +356,8 @@ def attacks_for(view: View, plugins: Iterable[str] = ()) -> list[Attack]:
     for room in ROOMS:
         package = importlib.import_module(room)
         for module in pkgutil.iter_modules(package.__path__, f"{room}."):
-            importlib.import_module(module.name)
+            if not module.name.endswith(MESSAGES):
+                importlib.import_module(module.name)
     for entry in importlib.metadata.entry_points(group=PLUGINS):
         entry.load()
     for name in plugins:

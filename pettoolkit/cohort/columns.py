@@ -90,6 +90,15 @@ class Reader:
             return self._bounded(column)
         return self._text(column.name)
 
+    def as_written(self, column: Column) -> tuple[npt.NDArray[Any], Bools]:
+        """Values and where they are missing, whether or not they keep bounds and levels.
+
+        Only what is no (finite) number in a column of numbers is reported.
+        """
+        if column.kind == "category" or column.role not in ("feature", "outcome"):
+            return self._text(column.name, column.levels)
+        return self._numbers(column.name)
+
     def _outcome(self, column: Column) -> tuple[Floats, Bools]:
         values, missing = self._zero_or_one(column, NOT_LABELS)
         self.missing(column.name, np.flatnonzero(missing), "the label must be 0 or 1")

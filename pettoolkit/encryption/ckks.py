@@ -308,9 +308,7 @@ def _load(scratch: _seal.Scratch, ring: _seal.Ring, payload: bytes, scheme: Sche
 
     loaded = scratch.load(seal.Ciphertext(), ring, payload, f"ciphertext {index}")
     if loaded.parms_id() != ring.context.first_parms_id():
-        raise ForeignCiphertext(
-            f"ciphertext {index}: of other parameters than fresh ones; nothing but sums is decrypted"
-        )
+        raise ForeignCiphertext(f"ciphertext {index}: of another level than fresh ones; only sums are decrypted")
     if loaded.scale != scheme.scale:
         raise ForeignCiphertext(f"ciphertext {index}: its scale is not the scheme's 2^{scheme.scale_bits}")
     if loaded.size() != 2 or loaded.is_transparent():

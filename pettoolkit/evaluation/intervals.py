@@ -223,14 +223,14 @@ def auroc_interval(value: float, values: Array, freedom: float, positives: int, 
     positives, negatives
         Patients with and without the outcome, for an AUROC of exactly 0 or 1.
     """
+    from scipy.special import expit, logit
     from scipy.stats import t
 
     if value in (0.0, 1.0):
         bound = separated_bound(positives, negatives)
         return Interval(bound, 1.0) if value == 1.0 else Interval(0.0, 1 - bound)
     reach = t.ppf((1 + LEVEL) / 2, freedom) * _unbiased(freedom) * float(values.std()) / (value * (1 - value))
-    centre = np.log(value / (1 - value))
-    return Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - reach, centre + reach)))
+    return Interval(*(float(expit(logit(value) + end)) for end in (-reach, reach)))
 
 
 def separated_bound(positives: int, negatives: int) -> float:

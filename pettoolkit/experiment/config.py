@@ -164,7 +164,18 @@ class EvaluationKeys(Keys):
         default=None, description="So many of the other hospitals train, drawn by the seed (more include fewer)."
     )
     total_patients: Count | None = Field(
-        default=None, description="Training patients in all, shared out evenly; null takes all patients."
+        default=None,
+        description="Training patients in all, shared out evenly; null takes all patients. Validation and test "
+        "patients are never cut: every size is judged on the same ones.",
+    )
+
+
+class RiskKeys(Keys):
+    """What measured risk is compared with."""
+
+    thresholds: dict[Text, Annotated[float, Field(strict=True, gt=0, lt=1)]] = Field(
+        default={},
+        description="By measure (excess: all that are not named), instead of the documented ones (docs/risk.md).",
     )
 
 
@@ -224,7 +235,10 @@ class ExperimentConfig(CellKeys):
         default=(), description="Cells to leave out: each entry names values, and a cell that has all of them is out."
     )
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
-    attacks: Annotated[Literal["none", "quick", "full"], _later("measured-risk", "quick", "full")] = "none"
+    attacks: Literal["none", "quick", "full"] = Field(
+        default="none", description="Measure the risk by attacking what each cell gives away: quickly, or fully."
+    )
+    risk: RiskKeys = RiskKeys()
     faults: FaultKeys = FaultKeys()
     responsible: ResponsibleKeys = ResponsibleKeys()
     engine: Annotated[Literal["inline", "ray", "flower"], _later("deployment", "flower")] = "ray"

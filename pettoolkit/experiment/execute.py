@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,16 @@ import numpy.typing as npt
 from flwr.serverapp import Grid
 
 from pettoolkit.arms.app import coordinate
+from pettoolkit.attacks.metrics import risk_metrics
+from pettoolkit.attacks.outside import measure
 from pettoolkit.evaluation.judgement import Evaluation, evaluate
 from pettoolkit.evaluation.outside import score
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.evaluation.robustness import cross_site
+from pettoolkit.experiment.notes import contract_notes, threshold_of
+from pettoolkit.experiment.quality import declared
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, Exposure, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
-
-DEFAULT_PREVALENCE = 0.5
-"""Threshold where the contract publishes no prevalence."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Executed:
     result: RunResult
     predictions: Mapping[str, SitePredictions]
     models: Models
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
@@ -46,31 +48,39 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
     scores = score(metered, spec, outcome.models)
     shared = outcome.models.shared
     predictions = scores[Models.SHARED] if shared else own_predictions(scores)
-    threshold = spec.contract.get("prevalence") or DEFAULT_PREVALENCE
     judged = evaluate(
         predictions,
-        threshold=float(threshold),
+        threshold=threshold_of(spec.contract),
         unseen=spec.unseen,
         foreign=None if shared else scores,
     )
+    risk = measure(metered, spec, outcome)
+    quality = declared(metered, spec, outcome)
     exposure = metered.exposure(out_of_band=outcome.exposure.out_of_band)
     cost = _cost(outcome, before, after)
     result = RunResult(
         spec=spec,
         config_hash=config_hash,
-        metrics={**judged.metrics, **cost_metrics(cost, exposure, spec), **outcome.encryption, **outcome.figures},
+        metrics={
+            **judged.metrics,
+            **cost_metrics(cost, exposure, spec),
+            **outcome.encryption,
+            **outcome.figures,
+            **risk_metrics(risk),
+            **quality.metrics,
+        },
         intervals=judged.intervals,
         per_site=judged.per_site,
         cross_site=NotMeasured("one model is shared by all hospitals") if shared else cross_site(scores),
         subgroups=judged.subgroups,
-        privacy=outcome.privacy,
+        privacy=replace(outcome.privacy, measured=risk),
         exposure=exposure,
         cost=cost,
         round_metrics=outcome.round_metrics,
         coefficients=outcome.coefficients,
-        notes=(*outcome.notes, *_undefined(judged)),
+        notes=(*outcome.notes, *contract_notes(spec), *quality.notes, *_undefined(judged)),
     )
-    return Executed(result, predictions, outcome.models)
+    return Executed(result, predictions, outcome.models, quality.files)
 
 
 def own_predictions(scores: Mapping[str, Mapping[str, SitePredictions]]) -> dict[str, SitePredictions]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -221,6 +220,8 @@ def _spec(
         patients_per_site=total // share if total and share else None,
         experiment=config.name,
         faults=config.faults.model_dump(),
+        attacks=config.attacks,
+        risk=config.risk.model_dump() if config.attacks != "none" else {},
     )
 
 

@@ -18,6 +18,7 @@ from pettoolkit.errors import BadInput, EngineFailed, PetError
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.matrix import config_hash, expand, spec_hash, without_nobodys_rows
+from pettoolkit.experiment.notes import shown_notes, untrainable
 from pettoolkit.experiment.scratch import scratch_folder
 from pettoolkit.experiment.together import together
 from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
@@ -96,6 +97,8 @@ def _resolved(config: ExperimentConfig, cohort: Cohort) -> Prepared:
     contract, digest = cohort.contract.model_dump(mode="json"), cohort.contract.digest()
     known = cohort.contract.named("patient_id") is not None
     cells = without_nobodys_rows(config, expand(config, tuple(cohort.hospitals)), known)
+    if lines := untrainable(cohort, [cell.spec for cell in cells if cell.excluded is None]):
+        raise BadInput(lines)
     return Prepared(
         config,
         cohort,
@@ -226,8 +229,8 @@ def _below(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], 
 
     groups = in_turn(reports, store.load_predictions)
     joint = [s for s in (group.summary() for group in groups) if s is not None]
-    said = [*alone_or_together(reports, store.load_predictions), *worth_of_more(groups), together(reports)]
-    return joint, "\n".join(line for line in said if line)
+    compared = [*alone_or_together(reports, store.load_predictions), *worth_of_more(groups)]
+    return joint, "\n".join(line for line in (*compared, together(reports), *shown_notes(reports)) if line)
 
 
 def _planned(prepared: Prepared, store: Store) -> list[PlannedCell]:
@@ -314,6 +317,7 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
         weights=weights_of(done.models),
         config_text=config_text,
         identity=prepared.identity_of(spec),
+        files=done.files,
     )
     return CellReport(spec, "done", done.result, run_id)
 

@@ -75,7 +75,8 @@ class Policy(BaseModel):
         if self.lifetime_epsilon is not None and spec.dp is None:
             raise Refused(f"hospital {site}: its lifetime privacy budget allows runs with differential privacy only")
         fewest = 2 if self.two_in_a_sum and spec.options.get("allow_two") else FEWEST_IN_A_SUM
-        if arm.startswith("encrypted") and len(set(spec.sites)) < fewest:
+        in_sums = arm.startswith("encrypted") or spec.options.get("scope") == "secure_sum"
+        if in_sums and len(set(spec.sites)) < fewest:
             raise Refused(
                 f"hospital {site}: a sum over {len(set(spec.sites))} hospitals hides nothing (at least {fewest})"
             )

@@ -79,10 +79,22 @@ class Site:
         return self._splits[seed]
 
     def index(self, spec: RunSpec, part: Part) -> Index:
-        """Row indices of a part, sorted; training patients are cut to ``spec.patients_per_site`` if it is set."""
+        """Row indices of a part, sorted; training patients are cut to ``spec.patients_per_site`` if it is set.
+
+        Validation and test patients are never cut: however many train, all are judged on the same patients.
+
+        Raises
+        ------
+        Refused
+            If there is nobody to train on.
+        """
         split = self.split(spec.seed)
         chosen: Index = getattr(split, part)
-        if part == "train" and spec.patients_per_site is not None:
+        if part != "train":
+            return chosen
+        if not len(chosen):
+            raise Refused(f"hospital {self.name}: has no training patients (leave it out: evaluation.unseen)")
+        if spec.patients_per_site is not None:
             chosen = self._first(chosen, spec.patients_per_site, spec.seed)
         return chosen
 

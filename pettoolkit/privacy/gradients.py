@@ -101,26 +101,26 @@ class VectorisedGradients:
     ) -> ClippedSum:
         """See :meth:`GradientEngine.clipped_sum`."""
         _check_clip(clip)
-        groups = _groups(patient, len(x))
+        n = x.shape[0]
+        groups = _groups(patient, n)
         layers = self.net.backward(params, x, y)
         if groups is not None:
             return _grouped_sum(layers, groups, clip)
-        first = layers[0][1]
-        squared = torch.linalg.vecdot(first, first) * (self._squared_rows(x) + 1)
+        squared = _row_norms(layers[0][1]).mul_(self._with_bias(x))
         for a, delta in layers[1:]:
-            squared += torch.linalg.vecdot(delta, delta) * (torch.linalg.vecdot(a, a) + 1)
+            squared += _row_norms(delta).mul_(_row_norms(a).add_(1))
         scale, usable = _scales(squared, clip)
         if usable is not None:  # 0 * NaN is NaN: unusable rows have to be taken out, not scaled to zero
             layers = [(a[usable], delta[usable]) for a, delta in layers]
             scale = scale[usable]
         gradient = self.net.gradient_sum(params, x, y, layers, None if math.isinf(clip) else scale)
-        return ClippedSum(gradient, len(x), len(x) - len(scale))
+        return ClippedSum(gradient, n, n - scale.shape[0])
 
-    def _squared_rows(self, x: Tensor) -> Tensor:
-        """Squared norms of the rows, which are the same in every full-batch step."""
+    def _with_bias(self, x: Tensor) -> Tensor:
+        """Squared norms of the rows with their leading 1, which are the same in every full-batch step."""
         if x is not self._rows or x._version != self._rows_version:
             self._rows, self._rows_version = x, x._version
-            self._rows_squared = torch.linalg.vecdot(x, x)
+            self._rows_squared = _row_norms(x).add_(1)
         return self._rows_squared
 
 
@@ -196,6 +196,11 @@ def _groups(patient: Tensor | None, n: int) -> Tensor | None:
         raise BadInput(f"dp: one patient id per row is needed (got {tuple(patient.shape)} for {n} rows)")
     unique, index = torch.unique(patient, return_inverse=True)
     return None if len(unique) == n else index
+
+
+def _row_norms(values: Tensor) -> Tensor:
+    """Squared norm of each row, (n,); the product with ones is faster than a sum or ``vecdot``."""
+    return values.square() @ values.new_ones(values.shape[1])
 
 
 def _scales(squared: Tensor, clip: float) -> tuple[Tensor, Tensor | None]:

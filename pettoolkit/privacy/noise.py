@@ -16,7 +16,7 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -86,8 +86,19 @@ class SeededNoise:
 
     def _stream(self, draw: Draw, use: str) -> np.random.Generator:
         name = repr((self.seed, self.site, self.mode, draw.purpose, draw.round, draw.attempt, draw.step, use))
-        key = hashlib.sha256(name.encode()).digest()[:16]
-        return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+        key = _Key(hashlib.sha256(name.encode()).digest()[:16])
+        return np.random.Generator(np.random.Philox(cast("np.random.SeedSequence", key)))  # any ISeedSequence will do
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Hands Philox its 128-bit key as it is: the stream of ``Philox(key=..)``, which reads system entropy in vain."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: npt.DTypeLike = np.uint64) -> npt.NDArray[np.uint64]:
+        """Two words of 64 bits, which is what Philox asks for."""
+        return np.frombuffer(self._key, dtype="<u8", count=n_words).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -149,14 +160,12 @@ def add_gaussian(values: Params, sd: float, noise: NoiseSource, draw: Draw) -> P
         raise Refused(f"dp: the noise's standard deviation must be a finite number, 0 or more (got {sd})")
     if sd == 0:
         return dict(values)
-    flat = torch.from_numpy(noise.normals(draw, sum(v.numel() for v in values.values())) * sd)
-    flat = flat.to(next(iter(values.values())).dtype)
-    noisy, start = dict(values), 0
-    for name in sorted(values):
-        value = values[name]
-        noisy[name] = (value + flat[start : start + value.numel()].view(value.shape)).to(value.dtype)
-        start += value.numel()
-    return noisy
+    names = sorted(values)
+    sizes = [values[name].numel() for name in names]
+    normals = torch.from_numpy(noise.normals(draw, sum(sizes)) * sd)
+    parts = torch.split_with_sizes(normals.to(values[names[0]].dtype), sizes)
+    noisy = {name: values[name] + part.view(values[name].shape) for name, part in zip(names, parts, strict=True)}
+    return {name: noisy[name] for name in values}
 
 
 def _system_fractions(n: int) -> Floats:

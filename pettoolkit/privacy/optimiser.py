@@ -7,6 +7,7 @@ out of a ledger. The only other thing known of them is how many patients there a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -110,17 +111,11 @@ class PrivateRows:
     def noisy_sum(self, params: Params, mechanism: Mechanism, draw: Draw) -> Params:
         """Clip, sum, add noise: one step of ``mechanism``, whose sensitivity is the clipping norm.
 
-        Call it inside :meth:`Ledger.answer` only.
-
-        Raises
-        ------
-        Refused
-            If a parameter is not finite: every gradient would then be unusable.
+        Call it inside :meth:`Ledger.answer` only. It always answers: a refusal that depended on rows would tell of
+        them what no noise hides (:func:`check_model` comes before).
         """
         x, y, patient = self._sample(mechanism.q, draw)
         clipped = self.engine.clipped_sum(params, x, y, mechanism.sensitivity, patient)
-        if clipped.unusable == clipped.patients and not _finite(params):
-            raise Refused("dp: the model that came with the request is not finite; the round before it went wrong")
         sd = (
             site_sd(mechanism.sigma, mechanism.sensitivity, self.mode, mechanism.honest_sites)
             if mechanism.sigma
@@ -150,6 +145,35 @@ def private_gradient(rows: PrivateRows, params: Params, mechanism: Mechanism, pa
     return mean_gradient(rows.noisy_sum(params, mechanism, draw), patients, mechanism.q)
 
 
+def check_model(params: Params, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    """Refuse a model that can't be trained on, whatever the rows are: before the ledger is asked and rows are read.
+
+    Were it judged by what becomes of the rows, the refusal itself would be an answer about them, without noise: an
+    infinite weight on one feature spoils the gradients of those patients only in whom that feature is not zero.
+
+    Parameters
+    ----------
+    shapes
+        Shape of each parameter, all float32; None: not checked.
+
+    Raises
+    ------
+    Refused
+        Naming the first parameter that is missing, unknown, of another shape or type, or not finite.
+    """
+    if shapes is not None:
+        for name in sorted({*params, *shapes}):
+            given = (params[name].dtype, tuple(params[name].shape)) if name in params else "nothing"
+            wanted = (torch.float32, tuple(shapes[name])) if name in shapes else "nothing"
+            if given != wanted:
+                raise Refused(f"dp: the model that came with the request has {given} as {name}, {wanted} is expected")
+    for name, value in params.items():
+        if not bool(torch.isfinite(value).all()):
+            raise Refused(
+                f"dp: the model that came with the request is not finite ({name}); the round before it went wrong"
+            )
+
+
 def answer_round(
     rows: PrivateRows, ledger: Ledger, params: Params, mechanism: Mechanism, round_: int, purpose: str = "training"
 ) -> Params:
@@ -161,7 +185,13 @@ def answer_round(
         The shared model of this round.
     mechanism
         Of the whole run; one step of it is spent here.
+
+    Raises
+    ------
+    Refused
+        If the model is not finite, or the ledger can't afford the step; either way no row was read.
     """
+    check_model(params)
     one = mechanism.times(1)
     identity = _identity(ledger, round_, purpose, params, one, rows)
     answer = ledger.answer(
@@ -200,8 +230,10 @@ def train_private(
     Raises
     ------
     Refused
-        If the ledger can't afford the steps, or mechanism and training do not fit together.
+        If the ledger can't afford the steps, mechanism and training do not fit together, or the starting point is
+        not finite; no row was read then.
     """
+    check_model(params)
     if (mechanism.steps, mechanism.sensitivity) != (training.steps, training.clip):
         raise Refused(
             f"dp: noise was calibrated for {mechanism.steps} steps at clip {mechanism.sensitivity:g}, "
@@ -231,10 +263,6 @@ def unpack(data: bytes) -> Params:
     from safetensors.torch import load
 
     return dict(load(data))
-
-
-def _finite(params: Params) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in params.values())
 
 
 def _identity(

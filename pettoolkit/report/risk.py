@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,17 +56,17 @@ def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
     judged = release["verdict"]
     out = [
         f"== {release['name']} ({release['source']}, {release['rows']} rows)",
-        *_wrapped(f"{STATES[judged['state']]}. {judged['why']}.", ""),
+        *_wrapped(f"{STATES[judged['state']]}. {_plainly(judged['why'])}.", ""),
     ]
     if not isinstance(judged["figure"], Mapping):
         null = judged["null"]
-        beside = "" if isinstance(null, Mapping) else f"; the same attack on fresh patients {null:.2f}"
+        beside = "" if isinstance(null, Mapping) else f"; the same attack on fresh patients {_two(null)}"
         out += _wrapped(
-            f"Strongest attack: excess risk {judged['figure']:.2f} (threshold {judged['threshold']:.2f}){beside}.", ""
+            f"Strongest attack: excess risk {_two(judged['figure'])} (threshold {judged['threshold']:.2f}){beside}.", ""
         )
     if judged["left_out"]:
         out += ["What would decide:"]
-        out += [line for name, why in judged["left_out"].items() for line in _wrapped(f"{name}: {why}", "  ")]
+        out += [line for name, why in judged["left_out"].items() for line in _wrapped(_plainly(f"{name}: {why}"), "  ")]
     out += ["", *_table(release, anchors)]
     for name, why in release["not_run"].items():
         out += _wrapped(f"not run: {name}: {why}", "")
@@ -93,9 +94,21 @@ def _table(release: Json, anchors: Sequence[Json]) -> list[str]:
 def _row(figure: Json, beside: Sequence[Json | None]) -> str:
     what, knows = ATTACKS.get(figure["attack"], (figure["attack"], figure["knowledge"]))
     low, high = figure["interval"]["low"], figure["interval"]["high"]
-    risk = f"{figure['excess']:.2f} " + ("(exact)" if low == high else f"({low:.2f} to {high:.2f})")
-    text = f"{what:36}{knows:12}{risk:21}{figure['success']:8.2f}{figure['control']:8.2f}"
-    return text + "".join(f"{'-' if f is None else format(f['excess'], '.2f'):>7}" for f in beside)
+    risk = f"{_two(figure['excess'])} " + ("(exact)" if low == high else f"({_two(low)} to {_two(high)})")
+    text = f"{what:36}{knows:12}{risk:21}{_two(figure['success']):>8}{_two(figure['control']):>8}"
+    return text + "".join(f"{'-' if f is None else _two(f['excess']):>7}" for f in beside)
+
+
+def _two(value: float) -> str:
+    """Two decimals, no minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def _plainly(text: str) -> str:
+    """Attacks by what they try instead of by their names in the document."""
+    for name, (what, knows) in ATTACKS.items():
+        text = re.sub(rf"\b{name} [a-z_]+", f"'{what}' (knows: {knows})", text)
+    return text
 
 
 def _key(figure: Json) -> tuple[str, str]:
@@ -121,7 +134,7 @@ READING = (
 def _reading(document: Json) -> list[str]:
     names = {what: ", ".join(found) or "none" for what, found in document["columns"].items()}
     said = [text.format(**names) for text in READING]
-    said += [f"Threshold {t['value']:.2f}: {t['source']}." for t in document["thresholds"].values()]
+    said += [f"Threshold: {t['source']}." for t in document["thresholds"].values()]
     said += [f"{name} could not be made: {why}" for name, why in document["left_out"].items()]
     return ["How to read it", *(line for text in said for line in _wrapped(text, "- "))]
 

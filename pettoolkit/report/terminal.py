@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pettoolkit.records import DpSpec, Interval, NotMeasured, RunSpec, Summary
+from pettoolkit.report import measured
 from pettoolkit.report.lines import Line, lines, vary
 from pettoolkit.report.listing import Reported
 
@@ -23,6 +24,7 @@ UNSEEN = "robustness/auroc_unseen_site"
 WHOLE = ("AUROC (95 %)", "at unseen hospitals", "worst hospital", "seconds")
 """Columns of the table whose texts are never wrapped."""
 LEFT = "bytes out per hospital"
+RISK = "risk of the release"
 GAP = 2
 """Blanks between columns."""
 
@@ -44,6 +46,8 @@ def comparison(cells: Sequence[Reported], summaries: Sequence[Summary] = (), tog
     parts: list[RenderableType] = [_table(found)] if found else [Text("No cell is finished yet.")]
     if any(len(line.results) > 1 for line in found):
         parts.append(Text("Means over seeds (and over hospitals left out in turn); worst hospital: of these means."))
+    elif single := one_seed(found):
+        parts.append(Text(single))
     if together:
         parts.append(Text(together))
     parts += _troubles(cells)
@@ -55,6 +59,24 @@ def blocks(cells: Sequence[Reported], summaries: Sequence[Summary] = ()) -> Rend
     found = lines(cells, summaries)
     settings = _settings([line.spec for line in found])
     return Group(*(_block(line, [f"{name} {value(line)}" for name, value in settings]) for line in found))
+
+
+def one_seed(found: Sequence[Line]) -> str:
+    """Say how far a single hospital's AUROC of one seed can be trusted; empty where no hospital has an interval."""
+    rows = [figures for line in found for r in line.results for figures in r.per_site.values()]
+    positives = [n for row in rows if isinstance(n := row.get("positives"), float)]
+    reach = [
+        (high - low) / 2
+        for row in rows
+        if isinstance(low := row.get("auroc_low"), float) and isinstance(high := row.get("auroc_high"), float)
+    ]
+    if not reach or not positives:
+        return ""
+    return (
+        f"One seed, and {min(positives):g} to {max(positives):g} test patients with the outcome per hospital: a single "
+        f"hospital's AUROC, the worst one's too, is known to within {min(reach):.2f} to {max(reach):.2f} either way "
+        "(95 %); more seeds tell more."
+    )
 
 
 def plan(cells: Sequence[Reported]) -> RenderableType:
@@ -131,6 +153,7 @@ class _Fitted:
 def _table(found: Sequence[Line]) -> _Fitted:
     specs = [line.spec for line in found]
     unseen = any(spec.unseen for spec in specs)
+    attacked = any(measured.headline(line.results) != "-" for line in found)
     columns: list[tuple[str, Callable[[Line], str]]] = [
         ("arm, model", lambda line: f"{line.arm} {line.model}"),
         *_settings(specs, budget=False),
@@ -140,6 +163,7 @@ def _table(found: Sequence[Line]) -> _Fitted:
         ("worst hospital", _worst),
         ("seconds", lambda line: f"{line.seconds():.1f}"),
         ("guarantee", Line.guarantee),
+        *([(RISK, lambda line: measured.headline(line.results))] if attacked else []),
         (LEFT, _left),
     ]
     return _Fitted(columns, found)
@@ -161,7 +185,6 @@ def _block(line: Line, settings: Sequence[str]) -> Panel:
     body.add_column()
     out_of_band = sorted({item for r in line.results for item in r.exposure.out_of_band})
     left = f"{_kinds(line)} ({humanised(line.bytes_out())} per hospital)" if line.kinds_out() else "nothing"
-    measured = first.privacy.measured
     figures: list[tuple[str, str]] = [
         ("AUROC (95 %)", _figure(line.mean(AUROC), line.interval(AUROC))),
         ("what left the hospital", "; ".join([left, *out_of_band])),
@@ -169,7 +192,7 @@ def _block(line: Line, settings: Sequence[str]) -> Panel:
         ("if parties collude", first.privacy.leaks_if_collude),
         ("reversible", first.privacy.reversible),
         *_guarantee(line),
-        ("measured", "not measured yet" if isinstance(measured, NotMeasured) else _measured(measured)),
+        *measured.rows(first.privacy.measured),
         ("AUROC by hospital", _by_site(line)),
     ]
     if line.spec.unseen:
@@ -276,14 +299,6 @@ def _guarantee(line: Line) -> list[tuple[str, str]]:
         if said
     ]
     return rows
-
-
-def _measured(measured: object) -> str:
-    if not isinstance(measured, dict):
-        return str(measured)
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in measured.items()
-    )
 
 
 def _by_site(line: Line) -> str:

@@ -28,8 +28,13 @@ COARSE, FINE = 2, 6
 CLEAR = 2.0
 """A pair is kept if its dependence is so many times what noise alone would show."""
 
-Model = tuple[Floats, dict[int, Tree]]
-"""Shares of the outcome classes, and each class's distribution of cells."""
+
+@dataclass(frozen=True)
+class Fitted:
+    """Shares of the outcome classes, shape (classes,), and each class's distribution of cells."""
+
+    shares: Floats
+    trees: dict[int, Tree]
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Question:
 
 
 Stage = tuple[Question, ...]
-Talk = Generator[Stage, Sequence[Floats], Model]
+Talk = Generator[Stage, Sequence[Floats], Fitted]
 """Yields stages, is sent each question's noisy answer, and returns the model."""
 
 
@@ -65,14 +70,29 @@ def conversation(cells: Sequence[Cells], n_classes: int, patients: int, events: 
     columns = [event for event in events if event.query not in (COUNTS, SCREENING, TABLES)]
     shapes = yield from _marginals(cells, sizes, columns)
     if SCREENING not in named:
-        return shares, {y: independent(marginals) for y, marginals in shapes.items()}
+        return Fitted(shares, {y: independent(marginals) for y, marginals in shapes.items()})
     overall = [sum((shares[y] * shapes[y][j] for y in shapes), np.zeros(len(c))) for j, c in enumerate(cells)]
     pairs = yield from _chosen(cells, overall, patients, named[SCREENING])
     tables = yield from _tables(cells, overall, pairs, patients, named[TABLES])
-    return shares, {y: _tree(own, overall, pairs, tables) for y, own in shapes.items()}
+    return Fitted(shares, {y: _tree(own, overall, pairs, tables) for y, own in shapes.items()})
 
 
-def answered(talk: Talk, codes: Ints, label: Ints, noise: np.random.Generator) -> Model:
+def longest(cells: Sequence[Cells], n_classes: int) -> int:
+    """Count the numbers of the longest stage that there can be: a public bound."""
+    sizes = [len(c) for c in cells]
+    coarse = [_groups(c, COARSE) for c in cells]
+    screening = (sum(coarse) ** 2 - sum(s**2 for s in coarse)) // 2
+    fine = sorted((_groups(c, FINE) for c in cells), reverse=True)
+    tables = sum(max(fine) * size for size in fine) if fine else 0
+    return max(n_classes, max(n_classes - 1, 1) * sum(sizes), screening, tables)
+
+
+def _groups(cells: Cells, count: int) -> int:
+    """Most groups that :func:`group_cells` can make."""
+    return min(len(cells), count + int(cells.can_miss)) if cells.ordered else len(cells)
+
+
+def answered(talk: Talk, codes: Ints, label: Ints, noise: np.random.Generator) -> Fitted:
     """Hold the conversation with one table: exact counts plus Gaussian noise, rounded to whole numbers."""
     stage = next(talk)
     while True:
@@ -80,8 +100,8 @@ def answered(talk: Talk, codes: Ints, label: Ints, noise: np.random.Generator) -
         try:
             stage = talk.send(answers)
         except StopIteration as end:
-            model: Model = end.value
-            return model
+            fitted: Fitted = end.value
+            return fitted
 
 
 def _marginals(

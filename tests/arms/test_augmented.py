@@ -62,13 +62,13 @@ def test_own_rows_come_as_often_as_is_written(monkeypatch: pytest.MonkeyPatch) -
     from pettoolkit.arms.augmented import inside
 
     trained: list[int] = []
-    whole = inside.train_here
+    whole = inside.train_shifted
 
-    def train_here(spec, contract, rows, *rest):  # type: ignore[no-untyped-def]
+    def train_shifted(spec, contract, rows, *rest):  # type: ignore[no-untyped-def]
         trained.append(len(rows))
         return whole(spec, contract, rows, *rest)
 
-    monkeypatch.setattr(inside, "train_here", train_here)
+    monkeypatch.setattr(inside, "train_shifted", train_shifted)
     sites = small.hospitals()
     own = [len(sites[name].index(small.spec("augmented"), "train")) for name in small.SITES]
 
@@ -187,9 +187,3 @@ def test_rows_with_a_guarantee_may_train_a_forest_of_fixed_size() -> None:
     with small.grid(small.hospitals()) as grid:
         outcome = coordinate(grid, spec)
     assert len(outcome.models.by_site[Models.SHARED].unpack()["root"]) == FIXED_TREES + 1
-
-
-def test_augmented_refuses_dp_and_says_what_to_write() -> None:
-    config = {"name": "x", "arms": [{"arm": "augmented"}], "dp": {"epsilon": 1}}
-    with pytest.raises(BadInput, match="augmented has no differential privacy.*write arm: synthetic"):
-        expand(ExperimentConfig.model_validate(config), small.SITES)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flwr.app import Message
 
+from pettoolkit.arms import vault
 from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.common import contract_of
+from pettoolkit.arms.encrypted_aggregation import inside
+from pettoolkit.arms.encrypted_aggregation.gain import gain
 from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
-from pettoolkit.encryption import ckks
+from pettoolkit.arms.keyring import key_requests
+from pettoolkit.encryption import ckks, envelope
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.errors import PetError, SiteFailed
 from pettoolkit.federation import flower, wire
 from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.records import Models, RunSpec
 from tests import small_cohort as small
@@ -129,3 +136,101 @@ def test_a_hospital_with_another_key_never_gives_a_wrong_sum() -> None:
 
     with small.grid(sites) as grid, pytest.raises(PetError, match="key"):
         coordinate(grid, spec)
+
+
+@pytest.mark.parametrize("strategy", ["fedsgd", "fedadam"])
+def test_the_noise_on_the_model_counts_the_server_steps_gain(strategy: str) -> None:
+    spec = small.spec("encrypted_aggregation", strategy=strategy)
+    scheme = key_requests("small", [spec])[0].scheme
+    with small.grid(small.hospitals(spec)) as grid:
+        stated = coordinate(grid, spec).encryption["encryption/flooding_sd"]
+
+    assert stated == pytest.approx(gain(spec.options) * scheme.flooding_sd)
+    assert gain(spec.options) > 1
+
+
+def test_no_validation_loss_leaves_the_hospitals_and_they_keep_the_round_that_federated_keeps() -> None:
+    options = {"rounds": 12, "learning_rate": 6.0}  # so high that the last round is not the best
+    with small.grid(small.hospitals(small.spec("federated"))) as grid:
+        plain = coordinate(grid, small.spec("federated", **options))
+    spec = small.spec("encrypted_aggregation", **options)
+    with small.grid(small.hospitals(spec)) as grid:
+        encrypted = coordinate(grid, spec)
+
+    kept = plain.notes[0]
+    assert kept != "round 12 of 12 kept"
+    assert encrypted.notes[0].startswith(kept)
+    assert not encrypted.round_metrics
+    assert {t.purpose for t in encrypted.exposure.traffic} == {"setup", "training", "release"}
+
+
+def test_a_rounds_answer_tells_nothing_of_what_was_decrypted() -> None:
+    spec = small.spec("encrypted_aggregation")
+    with small.grid(small.hospitals(spec)) as grid:
+        recorder = Recorder(grid)
+        coordinate(recorder, spec)
+
+    told = [wire.metrics_of(m.content) for m in map(_message, recorder.held) if m.has_content()]
+    assert {name for metrics in told for name in metrics} == {
+        "num-examples",
+        "encrypt_seconds",
+        "decrypt_seconds",
+        *inside.FIGURES,
+    }
+
+
+def sums_of(spec: RunSpec, sites: dict[str, Site], number: int) -> Request:
+    """The first round's sum, and the request that hands it to a hospital as round ``number``."""
+    extra = {"patients": sum(len(site.index(spec, "train")) for site in sites.values())}
+    adder = ckks.Adder(scheme_of(spec, contract_of(spec))[0].add_context())
+    for site in sites.values():
+        sent = inside.contribute(site, Request("contribute", "training", spec, 1, extra=extra))
+        adder.add(sent.payload.blobs)
+    return Request("apply", "training", spec, number, blobs=tuple(adder.result()), extra=extra)
+
+
+def spent(spec: RunSpec, site: Site) -> int:
+    return vault.ledger_of(site, spec, carried(site).for_scheme(scheme_of(spec, contract_of(spec))[0])).decrypted
+
+
+def test_what_is_refused_in_the_clear_is_not_counted_and_the_same_again_counts_once() -> None:
+    spec = small.spec("encrypted_aggregation")
+    sites = small.hospitals(spec)
+    east = sites["east"]
+    sum_of_round_1 = sums_of(spec, sites, 1)
+
+    for wrong in (
+        sums_of(spec, sites, 2),  # the header says: round 1
+        replace(sum_of_round_1, blobs=(sum_of_round_1.blobs[0][:-1],)),
+        replace(sum_of_round_1, round=9),
+    ):
+        with pytest.raises(PetError):
+            inside.apply(east, wrong)
+    assert spent(spec, east) == 0
+
+    inside.apply(east, sum_of_round_1)
+    inside.apply(east, sum_of_round_1)
+    assert spent(spec, east) == 1
+
+
+def test_repeating_what_can_not_be_used_spends_nothing_more() -> None:
+    spec = small.spec("encrypted_aggregation")
+    sites = small.hospitals(spec)
+    request = sums_of(spec, {"east": sites["east"], "north": sites["north"]}, 1)
+    header, payload = envelope.unseal(request.blobs[0])
+    lying = replace(request, blobs=(envelope.seal(header.with_sites(3), payload),))  # two of three hospitals
+
+    for _ in range(3):
+        with pytest.raises(PetError):
+            inside.apply(sites["east"], lying)
+
+    assert spent(spec, sites["east"]) == 1
+
+
+def test_the_error_is_measured_and_its_bound_named() -> None:
+    spec = small.spec("encrypted_aggregation")
+    with small.grid(small.hospitals(spec)) as grid:
+        told = coordinate(grid, spec).encryption
+
+    assert 0 < told["encryption/max_error"] < 2 * told["encryption/error_bound"]
+    assert np.log2(told["encryption/max_error"]) == round(np.log2(told["encryption/max_error"]))

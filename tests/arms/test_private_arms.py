@@ -41,9 +41,10 @@ DP: Mapping[str, tuple[str, ...]] = {
     "encrypted_aggregation": ("shared", "local"),
     "encrypted_statistics": ("shared",),
     "synthetic": ("local",),
+    "augmented": ("local",),
 }
 """Arms that can give a guarantee, and who may add the noise."""
-WITHOUT = {"anonymised", "augmented", "encrypted_records"}
+WITHOUT = {"anonymised", "encrypted_records"}
 """Arms that refuse it."""
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "federated": {"strategy": "fedsgd", "rounds": 5},

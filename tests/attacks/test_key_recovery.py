@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -109,10 +110,64 @@ def test_it_is_the_flooding_that_keeps_it_and_not_the_parameters() -> None:
     assert found is None
 
 
-def test_rounding_to_float32_blocks_the_exact_attack_which_is_no_protection() -> None:
-    found, _ = attack(WITHOUT, lambda exact, _: exact.astype(np.float32))
+def extended(key: SecretKey, blobs: list[bytes]) -> np.ndarray:
+    """The same sum in extended precision, real parts where they belong: what a careful library could publish."""
+    from scipy.fft import ifft
 
-    assert found is None
+    seen = view(key.scheme, blobs, np.zeros(VALUES))
+    n, p, secret = len(seen.c0), seen.prime, key.native().data()
+    s = np.array([int(secret[i]) for i in range(n)], dtype=object)
+    message = intt((seen.c0 + seen.c1 * s) % p, p)
+    centred = np.where(message > p // 2, message - p, message).astype(np.longdouble)
+    values = ifft(np.concatenate([centred, np.zeros_like(centred)])) * (2 * n)
+    slots = values[[pow(3, j, 2 * n) for j in range(n // 2)]].real / np.longdouble(key.scheme.scale)
+    published = np.zeros(VALUES, dtype=np.longdouble)
+    published[::2] = slots[1:]
+    return published
+
+
+def attack_extended(scheme: Scheme, noise: Callable[[str], np.ndarray]) -> bool:
+    """Whether two sums published with this noise on the same slots, and nothing else different, give the key away."""
+    key = SecretKey.create(scheme)
+    views = []
+    for label in ("run/1", "run/2"):
+        blobs = summed(key, label, len(views))
+        views.append(view(scheme, blobs, extended(key, blobs) + noise(label)))
+    return matches(recover_key(*views), key)
+
+
+def test_the_default_parameters_fall_as_well_if_they_are_not_flooded_and_hold_by_default() -> None:
+    """One path, the same slots and precision: flooding off, then as the hospitals' ledger draws it."""
+    ledger = FloodingLedger(DEFAULT, "key")
+
+    assert attack_extended(DEFAULT, lambda _: np.zeros(VALUES))
+    assert not attack_extended(DEFAULT, lambda label: ledger.release(label, np.zeros(VALUES)))
+
+
+@pytest.mark.parametrize("scheme", [WITHOUT, DEFAULT], ids=["scale 2^36", "scale 2^56"])
+def test_where_the_attack_begins_to_succeed(scheme: Scheme) -> None:
+    """Flooding turned down by factors of eight: it begins at about one unit of the rounded plaintext."""
+    sized = replace(scheme, flooding_bits=30, tau=2).flooding_sd
+    rng = np.random.default_rng(0)
+
+    succeeded = {
+        bits: attack_extended(scheme, lambda _, bits=bits: sized * 2.0**-bits * rng.normal(size=VALUES))  # type: ignore[misc]
+        for bits in range(0, 40, 3)
+    }
+
+    begins = min(bits for bits, success in succeeded.items() if success)
+    assert all(success == (bits >= begins) for bits, success in succeeded.items())
+    assert 25 <= begins <= 36  # so many bits of noise too little
+    assert 0.01 < sized * 2.0**-begins * scheme.scale < 4
+
+
+def test_coarser_numbers_block_the_exact_attack_which_is_no_protection() -> None:
+    """Float32 always; at the default scale even double precision, whose last bits are below one unit no more."""
+    in_float32, _ = attack(WITHOUT, lambda exact, _: exact.astype(np.float32))
+    in_double, _ = attack(DEFAULT, lambda exact, _: exact)
+
+    assert in_float32 is None
+    assert in_double is None
 
 
 def test_the_usual_parameters_of_other_libraries_fall_too() -> None:

@@ -8,7 +8,7 @@ import pytest
 import tenseal.sealapi as seal
 
 from pettoolkit.encryption import _seal, envelope
-from pettoolkit.encryption.ckks import Adder, add, decrypt, encrypt
+from pettoolkit.encryption.ckks import Adder, add, coarse, decrypt, decrypt_measured, encrypt
 from pettoolkit.encryption.errors import (
     ForeignCiphertext,
     OutOfRange,
@@ -267,3 +267,38 @@ def test_a_hospital_twice_in_anothers_place_is_refused_by_their_marks(key):
         decrypt(key, total("east", "east", "west"), 3, "run/1", sites)
     with pytest.raises(WrongCount, match="exactly once"):
         decrypt(key, total("east", "east", "east"), 3, "run/1", ("east", "ghost", "other"))
+
+
+def test_a_sum_at_another_level_is_refused_before_it_is_decrypted():
+    scheme = choose(50, 1.0, 3, flooding_tolerance=1e-9)
+    assert len(scheme.prime_bits) == 2
+    key = SecretKey.create(scheme)
+    header, _ = envelope.unseal(encrypt(key, np.zeros(50))[0])
+    ring, plain = _seal.ring(*scheme.ring), seal.Plaintext()
+    ring.encoder.encode(1.0, ring.context.last_parms_id(), 2.0**20, plain)
+    with _seal.scratch() as scratch:
+        payload = scratch.dump(seal.Encryptor(ring.context, key.native()).encrypt_symmetric(plain))
+        lower = envelope.seal(header, payload)
+    counted = []
+
+    with pytest.raises(ForeignCiphertext, match="another level"):
+        decrypt_measured(key, [lower], 1, before=lambda: counted.append(1))
+    assert counted == []
+
+
+def test_the_error_is_measured_where_the_plaintext_is_known(key, scheme):
+    parts = vectors(3)
+    total = add(scheme.add_context(), [encrypt(key, v) for v in parts])
+
+    found = decrypt_measured(key, total, 3)
+
+    true = np.abs(found.values - np.sum(parts, axis=0)).max()
+    assert found.error == pytest.approx(true, rel=0.6)  # the same noise, in other slots
+    assert found.error < 2 * scheme.error
+
+
+@pytest.mark.parametrize("error", [1e-12, 2.0**-40, 3.1e-9])
+def test_a_measured_error_is_told_as_a_power_of_two_only(error):
+    assert error <= coarse(error) < 2 * error
+    assert np.log2(coarse(error)) == round(np.log2(coarse(error)))
+    assert coarse(0.0) == 0.0

@@ -16,7 +16,6 @@ from pettoolkit.encryption.errors import (
 )
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.records import (
-    ERROR_SD,
     RecordsPlan,
     encrypt_rows,
     encrypt_weights,
@@ -66,20 +65,42 @@ def test_training_on_ciphertexts_is_training_on_rows(rows, rows_key, trainer):
     blob = encrypt_weights(rows_key, PLAN, weights)
 
     for _ in range(5):
-        weights, blob = refresh(rows_key, PLAN, trainer.step(blob), weights)
+        weights = refresh(rows_key, PLAN, trainer.step(blob), weights).weights
+        blob = encrypt_weights(rows_key, PLAN, weights)
         plain = plain_step(PLAN, *rows, plain)
 
     assert np.abs(plain - 0.1).max() > 0.3  # it moved
     np.testing.assert_allclose(weights, plain, atol=1e-3)
 
 
-def test_the_error_of_a_refresh_is_what_flooding_is_sized_for(rows, rows_key, trainer):
-    before = np.linspace(-1, 1, PLAN.features)
+@pytest.mark.parametrize(
+    ("n", "features", "rate"), [(1, 3, 1.0), (3, 16, 1.0), (12, 41, 1.5), (60, 5, 8.0), (1500, 6, 2.0), (2048, 16, 1.5)]
+)
+def test_the_error_of_a_refresh_is_what_flooding_is_sized_for(rows_key, n, features, rate):
+    """From one row, where the sum's error is divided by nothing, to all rows; without room for an empty first block."""
+    plan = RecordsPlan(n, features, rate, 1)
+    rng = np.random.default_rng(n)
+    x, y = rng.uniform(-1, 1, (n, features)), rng.integers(0, 2, n)
+    trainer = RecordsTrainer(plan.to_bytes(), evaluation_keys(rows_key, plan))
+    trainer.add_rows(encrypt_rows(rows_key, plan, x, y, 0), "all")
+    errors = []
+    for _ in range(2):
+        sent = rng.uniform(-1, 1, features)
+        found = refresh(rows_key, plan, trainer.step(encrypt_weights(rows_key, plan, sent)), sent)
+        assert found.sound
+        assert 0 < found.error < 1e-10  # measured in slots whose content is known
+        errors.append(found.weights - plain_step(plan, x, y, sent))
 
-    after, _ = refresh(rows_key, PLAN, trainer.step(encrypt_weights(rows_key, PLAN, before)), before)
+    assert np.sqrt(np.mean(np.square(errors))) <= plan.error_sd
+    assert np.abs(errors).max() < 5 * plan.error_sd
 
-    assert np.abs(after - plain_step(PLAN, *rows, before)).max() < 4 * ERROR_SD * PLAN.learning_rate
-    assert PLAN.flooding_sd(iterations=50, bits=30) < 1e-3
+
+def test_few_rows_take_more_flooding():
+    many, few = (RecordsPlan(n, 42, 1.5, 3).flooding_sd(60, 30) for n in (2048, 20))
+
+    assert many < 1e-4
+    assert few > 10 * many
+    assert RecordsPlan(2048, 42, 1.5, 3).flooding_sd(60, 30, gain=2.0) == pytest.approx(2 * many)
 
 
 def test_the_plain_step_follows_the_gradient_of_the_log_likelihood(rows):
@@ -128,10 +149,11 @@ def test_a_step_reveals_weights_and_no_partial_sums(rows_key, trainer):
     seal.Decryptor(ring.context, rows_key.native()).decrypt(loaded, plain)
     slots = np.array(ring.encoder.decode_complex(plain)).reshape(PLAN.blocks, PLAN.block)
 
-    sent = np.zeros(PLAN.blocks)
-    sent[: PLAN.features] = before
+    sent = PLAN.blocked(before)
+    empty = np.flatnonzero(sent == 0)
+    assert len(empty) == PLAN.blocks - PLAN.features > 0
     assert np.abs(slots[:, 1:] - sent[:, None]).max() < 1e-10
-    assert np.abs(slots[PLAN.features :, 0]).max() < 1e-10
+    assert np.abs(slots[empty, 0]).max() < 1e-10
 
 
 def test_the_coordinator_neither_encrypts_nor_decrypts(trainer):
@@ -173,10 +195,81 @@ def test_another_key_is_named(rows, trainer, rows_key):
         trainer.step(encrypt_weights(other, PLAN, weights))
     with pytest.raises(WrongKey, match=other.key_id):
         refresh(other, PLAN, step, weights)
-    with pytest.raises(WrongKey, match="not a step"):
-        refresh(other, PLAN, forged, weights)
-    with pytest.raises(WrongKey, match="not a step"):
-        refresh(rows_key, PLAN, step, weights + 0.5)
+    assert not refresh(other, PLAN, forged, weights).sound  # nothing raised: who sees it could ask again
+
+
+def shifted_rows(trainer, ring):
+    """A row of the uploads turned into the weights' slots, at the level of a step: what a coordinator can make."""
+    from pettoolkit.encryption import _seal
+
+    turned = seal.Ciphertext()
+    trainer._ring.evaluator.rotate_vector(trainer._rows[0], PLAN.across[0], trainer._galois, turned)
+    turned = trainer._to_level(turned, 5)
+    header, _ = envelope.unseal(ring)
+    with _seal.scratch() as scratch:
+        return envelope.seal(header, scratch.dump(turned))
+
+
+def test_a_refresh_answers_the_same_whatever_the_ciphertext_decrypts_to(rows_key, trainer):
+    sent = np.linspace(-1, 1, PLAN.features)
+    step = trainer.step(encrypt_weights(rows_key, PLAN, sent))
+    row = shifted_rows(trainer, step)
+    far = RecordsPlan(PLAN.rows, PLAN.features, PLAN.learning_rate, 3)
+
+    sound = refresh(rows_key, far, step, sent)
+    other_point = refresh(rows_key, PLAN, step, sent + 0.5)
+    a_row = refresh(rows_key, PLAN, row, sent)
+
+    assert sound.sound
+    for refused, before in ((other_point, sent + 0.5), (a_row, sent)):
+        assert not refused.sound
+        np.testing.assert_array_equal(refused.weights, before)  # nothing decrypted goes on
+
+
+def test_weights_out_of_range_are_no_step_either(rows, rows_key, public):
+    steep = RecordsPlan(PLAN.rows, PLAN.features, 500.0, 3)
+    diverging = RecordsTrainer(steep.to_bytes(), public)
+    diverging.add_rows(encrypt_rows(rows_key, steep, *rows, 0), "all")
+    sent = np.full(PLAN.features, 2.0)
+
+    found = refresh(rows_key, steep, diverging.step(encrypt_weights(rows_key, steep, sent)), sent)
+
+    assert np.abs(plain_step(steep, *rows, sent)).max() > 16
+    assert not found.sound
+    np.testing.assert_array_equal(found.weights, sent)
+
+
+def test_a_refused_header_is_not_counted_as_a_decryption(rows_key, trainer):
+    weights = np.zeros(PLAN.features)
+    step = trainer.step(encrypt_weights(rows_key, PLAN, weights))
+    counted = []
+
+    def count():
+        counted.append(1)
+
+    for bad in (step[:-1], encrypt_weights(rows_key, PLAN, weights)):
+        with pytest.raises((TruncatedCiphertext, ForeignCiphertext)):
+            refresh(rows_key, PLAN, bad, weights, count)
+    assert counted == []
+    refresh(rows_key, PLAN, step, weights, count)
+    assert counted == [1]
+
+
+def test_ciphertexts_of_another_run_are_refused(rows_key, trainer, rows):
+    x, y = rows
+    other = RecordsPlan(**{**PLAN.__dict__, "run": "another"})
+
+    with pytest.raises(ForeignCiphertext, match="another plan"):
+        trainer.step(encrypt_weights(rows_key, other, np.zeros(PLAN.features)))
+    with pytest.raises(ForeignCiphertext, match="another plan"):
+        trainer.add_rows(encrypt_rows(rows_key, other, x[:10], y[:10], 0), "late")
+
+
+def test_only_what_has_the_level_of_a_step_is_decrypted(rows_key, trainer):
+    weights = np.zeros(PLAN.features)
+
+    with pytest.raises(ForeignCiphertext, match="another level"):
+        refresh(rows_key, PLAN, encrypt_weights(rows_key, PLAN, weights), weights)
 
 
 def test_foreign_truncated_and_misplaced_ciphertexts_are_named(rows, rows_key, trainer):

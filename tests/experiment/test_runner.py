@@ -218,6 +218,45 @@ def test_showing_an_experiment_that_never_ran_makes_nothing(config, folder: Path
     assert not (folder / "mlruns").exists()
 
 
+def test_a_blank_prevalence_is_said_with_the_result_and_under_the_table(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    assert "prevalence is blank" not in runner.run(config()).together
+    (folder / "data" / "contract.yaml").write_text(CONTRACT.replace("prevalence: 0.2\n", ""))
+
+    found = runner.run(config())
+
+    said = (
+        "contract: prevalence is blank: alarms (accuracy, precision, sensitivity, F1) are counted from a score of 0.5"
+    )
+    assert all(any(note.startswith(said) for note in cell.result.notes) for cell in found.cells)
+    assert found.together.count(said) == runner.show(config()).together.count(said) == 1
+
+
+DATED = CONTRACT + '  - {name: admitted, role: date}\nsplit: {by: admitted, cut: "2020-01-01"}\n'
+
+
+@pytest.fixture
+def dated(folder: Path) -> None:
+    """All patients of one hospital came after the cut, half of the others' before it."""
+    (folder / "data" / "contract.yaml").write_text(DATED)
+    for site in small.SITES:
+        rows = pd.read_csv(folder / "data" / f"{site}.csv")
+        rows["admitted"] = ["2021-01-01" if site == "west" or i % 2 else "2019-01-01" for i in range(len(rows))]
+        rows.to_csv(folder / "data" / f"{site}.csv", index=False)
+
+
+@pytest.mark.usefixtures("dated")
+def test_a_hospital_without_training_patients_is_one_clear_line_before_anything_runs(config) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(BadInput) as caught:
+        runner.run(config())
+
+    assert list(caught.value.lines) == [
+        "hospital west: has no training patients: admitted is 2020-01-01 or later for all of them "
+        "(move split.cut of the contract, or name the hospital in evaluation.unseen)"
+    ]
+    unseen = EXPERIMENT + "evaluation: {unseen: [west]}\n"
+    assert statuses(runner.run(config(unseen))) == ["done"] * 6
+
+
 def test_without_the_tables_an_experiment_is_shown_as_recorded(config, folder: Path) -> None:  # type: ignore[no-untyped-def]
     before = runner.run(config())
     (folder / "data").rename(folder / "archive")

@@ -10,6 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from pettoolkit import cli
+from pettoolkit.encryption import keys, scoring
+from pettoolkit.encryption.keys import KeyRequest, KeyUse
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.scoring import score
 from tests import small_cohort as small
@@ -81,6 +83,16 @@ def test_what_can_not_be_scored_is_named(table: Path, tmp_path: Path) -> None:
     rows.assign(age=500).to_csv(table, index=False)
     with pytest.raises(BadInput, match="age"):
         score(weights(tmp_path), table)
+
+
+def test_a_key_for_something_else_scores_nobody(table: Path, tmp_path: Path) -> None:
+    scheme = scoring.scheme()
+    keys.create(tmp_path / "a.key", KeyRequest(scheme, KeyUse(keys.STATISTICS, "small")))  # on the very same ring
+    keys.create(tmp_path / "s.key", KeyRequest(scheme, KeyUse(keys.SCORING)))
+
+    with pytest.raises(BadInput, match="for statistics of experiment small, not for scoring"):
+        score(weights(tmp_path), table, encrypted=True, key=tmp_path / "a.key")
+    assert len(score(weights(tmp_path), table, encrypted=True, key=tmp_path / "s.key").scores) == 300
 
 
 def test_the_command_writes_scores_and_says_who_saw_what(

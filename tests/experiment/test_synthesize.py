@@ -102,7 +102,7 @@ def test_a_table_that_is_there_is_never_overwritten(real: Path) -> None:
 
 
 WRONG = [
-    ({"generator": "marginal"}, "--generator: must be one of gaussian_copula, marginals (got marginal)"),
+    ({"generator": "marginal"}, "--generator: must be one of ctgan, dp_vae, gaussian_copula, marginals, tvae (got marginal)"),
     ({"epsilon": -1.0}, "--epsilon: must be greater than 0 (got -1.0)"),
     ({"generator": "gaussian_copula", "epsilon": 1.0}, "--epsilon: generator gaussian_copula has no differential"),
     ({"rows": 0}, "--rows: must be at least 1 (got 0)"),

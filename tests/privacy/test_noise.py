@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 
@@ -110,3 +111,11 @@ def test_an_impossible_sd_is_refused(sd: float) -> None:
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(Refused, match=r"dp\.noise"):
         site_sd(1.0, 1.0, "halved")
+
+
+def test_a_stream_is_philoxs_with_the_hash_of_its_name_as_key() -> None:
+    """Slow and obvious: the fast way past Philox's own seeding changes no number."""
+    name = repr((3, "north", "local", "training", 7, 1, 2, "normals"))
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+    expected = np.random.Generator(np.random.Philox(key=key)).standard_normal(1000)
+    assert np.array_equal(SeededNoise(3, "north").normals(Draw("training", 7, 1, 2), 1000), expected)

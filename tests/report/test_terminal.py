@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from finished import done, private, spec
@@ -49,6 +50,25 @@ def test_nothing_undefined_is_shown_as_a_number() -> None:
     undefined = NotMeasured("undefined: one class at this site")
     text = row(printed(terminal.comparison([done(spec(arm="local"), {"a": undefined, "b": undefined})])), "local")
     assert text == "local logistic undefined undefined 1.0 none nothing"
+
+
+def test_one_seed_says_how_far_a_single_hospital_can_be_trusted() -> None:
+    first = done(spec(), {"a": 0.7, "b": 0.6})
+    figures = {
+        "a": {"auroc": 0.7, "positives": 31.0, "auroc_low": 0.6, "auroc_high": 0.8},
+        "b": {"auroc": 0.6, "positives": 12.0, "auroc_low": 0.44, "auroc_high": 0.76},
+        "c": {"auroc": NotMeasured("one class"), "positives": 0.0, "auroc_low": NotMeasured("one class")},
+    }
+    assert first.result is not None
+    one = replace(first, result=replace(first.result, per_site=figures))
+    other = replace(one, spec=spec(seed=1), result=replace(one.result, spec=spec(seed=1)))
+    said = (
+        "One seed, and 0 to 31 test patients with the outcome per hospital: a single hospital's AUROC, the worst one's"
+    )
+    text = " ".join(printed(terminal.comparison([one]), width=400).split())
+    assert f"{said} too, is known to within 0.10 to 0.16 either way" in text
+    assert "One seed" not in printed(terminal.comparison([one, other]), width=400)
+    assert "One seed" not in printed(terminal.comparison([first]), width=400)
 
 
 def test_a_guarantee_has_both_adjacencies_and_never_stands_without_its_collusion_figure() -> None:
@@ -111,7 +131,7 @@ def test_a_block_says_the_three_columns_apart() -> None:
         "patients are counted; hospitals are honest",
         "does not cover",
         "tuning",
-        "not measured yet",
+        "not measured: no attacks were run",
         "a 0.700, b 0.600",
     ):
         assert words in text

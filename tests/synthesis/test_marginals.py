@@ -7,8 +7,10 @@ from scipy import stats
 from toy_table import CONTRACT, NAMES, people
 
 from pettoolkit.errors import BadInput, Refused
-from pettoolkit.synthesis import marginals
-from pettoolkit.synthesis.marginals import Marginals, Query, on_simplex
+from pettoolkit.synthesis import noisy
+from pettoolkit.synthesis.cells import cells_of
+from pettoolkit.synthesis.marginals import PAIRS_FROM, Marginals
+from pettoolkit.synthesis.noisy import Query, on_simplex
 from pettoolkit.synthesis.protocol import DpBudget
 from pettoolkit.synthesis.rows import violations
 
@@ -193,8 +195,8 @@ def test_the_projection_is_the_closest_point_of_the_simplex(values, total):
 @given(st.integers(1, 60), st.integers(0, 1000))
 def test_groups_are_numbered_without_gaps(spread, seed):
     base = np.random.default_rng(seed).dirichlet(np.full(17, 1 / spread))
-    cells = marginals.cells_of(CONTRACT, 16)[0]
-    groups = marginals.group_cells(cells, base, 5)
+    cells = cells_of(CONTRACT, 16)[0]
+    groups = noisy.group_cells(cells, base, 5)
     assert sorted(set(groups)) == list(range(groups.max() + 1))
     assert groups.max() <= 5
     assert (groups[-1] == groups).sum() == 1  # "missing" stays alone

@@ -96,7 +96,9 @@ def _flooded(site: Site, request: Request) -> bytes:
     _, layout = scheme_of(spec, site.narrowed(spec))
     best = _best(site, request)
     gains = gain(_settings(request))
-    noisy = layout.unpack(ledger.release(spec.run_id, layout.pack(_final(site, request, best)), gain=gains))
+    noisy = layout.unpack(
+        ledger.release(vault.released_as(spec, ledger), layout.pack(_final(site, request, best)), gain=gains)
+    )
     vault.keep(site, ledger)
     released = {name: value.astype(np.float32) for name, value in noisy.items()}
     seen = max(float(_noted(site, spec, n)["error"]) for n in range(1, _rounds(request) + 1))

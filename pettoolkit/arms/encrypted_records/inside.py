@@ -144,7 +144,9 @@ def _flooded(site: Site, request: Request, key: SecretKey, plan: RecordsPlan) ->
     ledger = vault.ledger_of(site, spec, key)
     # What is decrypted has been multiplied, so its error is not that of a sum, for which the ledger's own SD is.
     sd = plan.flooding_sd(ledger.scheme.tau, FLOODING_BITS, gain(request.round))
-    noisy = ledger.release(spec.run_id, weights, gain=sd / ledger.scheme.flooding_sd).astype(np.float32)
+    noisy = ledger.release(vault.released_as(spec, ledger), weights, gain=sd / ledger.scheme.flooding_sd).astype(
+        np.float32
+    )
     vault.keep(site, ledger)
     seen = max(float(_noted(site, spec, number)["error"]) for number in range(1, request.round + 1))
     told = {"flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))}

@@ -92,7 +92,7 @@ def _flooded(site: Site, spec: RunSpec) -> bytes:
     last = int(spec.options["rounds"])
     exact = fit.released(spec, vault.stored(site, _label(spec, last), last))
     ledger = vault.ledger_of(site, spec, key)
-    noisy = ledger.release(spec.run_id, exact.values / exact.gains) * exact.gains
+    noisy = ledger.release(vault.released_as(spec, ledger), exact.values / exact.gains) * exact.gains
     vault.keep(site, ledger)
     sd = ledger.scheme.flooding_sd * float(exact.gains.max())
     seen = max(float(vault.stored(site, _label(spec, n), n)["error"]) for n in range(1, last + 1))

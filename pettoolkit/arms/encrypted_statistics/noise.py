@@ -39,6 +39,9 @@ that on X'X, which one_shot needs; scaling by a public number changes no fit."""
 RIDGE = {"newton": 1.0, "one_shot": 2.0}
 """Ridge added under noise, in spectral norms of a noise matrix over two; chosen on simulated hospitals."""
 
+LARGEST = 1e150
+"""Weights beyond it are refused: times a row of any clipping norm they might be infinite, and a sum of them no number."""
+
 
 def sensitivity(method: str, norm: float) -> float:
     """Largest L2 change of the sums by one patient whose row has at most this norm."""
@@ -66,10 +69,10 @@ def sd_of_sum(spec: RunSpec) -> float:
 
 
 def clipped(x: Floats, norm: float) -> Floats:
-    """Rows scaled down to at most this norm; x (n, d)."""
+    """Rows scaled down to at most this norm, zero where a row's norm is not finite; x (n, d)."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     shorter: Floats = x * np.minimum(1.0, norm / np.maximum(lengths, 1e-12))
-    return shorter
+    return np.where(np.isfinite(lengths), shorter, 0.0)
 
 
 def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], weights: Floats) -> NormalSums:
@@ -78,8 +81,10 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
     Raises
     ------
     Refused
-        If the budget does not allow it, or a patient has several rows.
+        If the budget does not allow it, a patient has several rows, or the weights can't be used with any row.
     """
+    if not (np.abs(weights) <= LARGEST).all():  # before rows are read: what no row could bring about tells of none
+        raise Refused(f"hospital {site.name}: the weights of the round before are not finite, or beyond {LARGEST:g}")
     dp, plan = budget_of(spec), mechanism_of(spec)
     patient, patients = site.training_patients(spec)
     conditions.check(dp, sites=len(spec.sites), smallest=patients, patient_known=site.patients_known)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from pettoolkit.arms.encrypted import FEWEST
 from pettoolkit.arms.generators import GeneratorKeys, Name
 from pettoolkit.records import RunSpec
 
@@ -18,19 +19,27 @@ class SyntheticKeys(GeneratorKeys):
         default="gaussian_copula",
         description="SDV's gaussian_copula, ctgan, tvae; marginals by class (can have dp); dp_vae (only with dp).",
     )
-    scope: Literal["per_hospital", "one_on_pooled"] = Field(
+    scope: Literal["per_hospital", "one_on_pooled", "secure_sum"] = Field(
         default="per_hospital",
-        description="One generator per hospital; or one on all raw records, which takes trust in the coordinator.",
+        description="One generator per hospital; one on all raw records, which takes trust in the coordinator; or "
+        "one on sums under encryption (marginals only).",
     )
 
     noise_modes: ClassVar[tuple[str, ...]] = ("local",)
 
     def noises(self, target: str) -> tuple[str, ...]:
         """Who fits the generator makes the noise; ``downstream`` noise belongs to the coordinator's training."""
-        return ("central",) if target == "downstream" or self.scope == "one_on_pooled" else self.noise_modes
+        if target == "downstream":
+            return ("central",)
+        return {"one_on_pooled": ("central",), "secure_sum": ("shared",)}.get(self.scope, self.noise_modes)
 
     def refuse(self, cell: RunSpec) -> str | None:
         """See :meth:`ArmKeys.refuse`."""
-        if self.scope == "one_on_pooled" and self.filter != "none":
-            return "filter works inside a hospital; with scope: one_on_pooled the raw records have left (leave it out)"
+        if self.scope != "per_hospital" and self.filter != "none":
+            return f"filter works on one hospital's rows; leave it out with scope: {self.scope}"
+        if self.scope == "secure_sum":
+            if self.generator != "marginals" or self.smoothing is not None or self.pairs is not None:
+                return "scope: secure_sum sums the counts of generator: marginals, and has no smoothing or pairs to set"
+            if cell.sites and len(cell.sites) < FEWEST:
+                return f"scope: secure_sum hides nothing among {len(cell.sites)} hospitals (add hospitals)"
         return super().refuse(cell) or self.refuse_generator(cell)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from pettoolkit.arms import private
 from pettoolkit.arms.central import ask_validation, encoded, offset_of, received, shifted, train_shifted
 from pettoolkit.arms.common import contract_of, start, train_fixed
+from pettoolkit.arms.encrypted import TRUST
 from pettoolkit.arms.exchange import ask
 from pettoolkit.arms.released import added_of, figures_of, notes_of, table_of
 from pettoolkit.arms.synthetic.pooling import rows_of_all
+from pettoolkit.arms.synthetic.summing import rows_of_sums
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.models.training import Rows, to_arrays
@@ -37,6 +39,9 @@ PRIVATE = replace(
 NEEDS_TRUST = "the coordinator, fully: it holds every record (needs trust; one generator on pooled records)"
 """Of ``scope: one_on_pooled``, with or without noise."""
 
+COLLUDE = "the coordinator and any one hospital together can read every hospital's counts"
+"""Of ``scope: secure_sum``."""
+
 
 @dataclass(frozen=True)
 class _Collected:
@@ -46,6 +51,8 @@ class _Collected:
     rows: Rows
     reported: tuple[Mapping[str, float], ...]
     ledgers: Mapping[str, Mapping[str, Json]]
+    encryption: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
@@ -75,8 +82,9 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     return Outcome(
         models=Models({Models.SHARED: Weights.of(model)}),
         privacy=privacy,
-        exposure=grid.exposure(),
-        cost=Cost(time.perf_counter() - began),
+        exposure=grid.exposure(out_of_band=("keys",) if made.encryption else ()),
+        cost=Cost(time.perf_counter() - began, extra=made.cost),
+        encryption=made.encryption,
         released_table=table_of(made.tables, "synthetic_records", guaranteed=private_rows),
         figures=figures,
         notes=notes_of(figures),
@@ -89,7 +97,12 @@ def _collect(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> _Collected
         ledgers = {} if ledger is None else {COORDINATOR: ledger.summary()}
         reported = ({"rows": float(len(drawn.rows)), **drawn.figures},)
         return _Collected((drawn.rows,), encoded(drawn.rows, contract), reported, ledgers)
-    replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
+    encryption: Mapping[str, float] = {}
+    cost: Mapping[str, float] = {}
+    if spec.options["scope"] == "secure_sum":
+        replies, encryption, cost = rows_of_sums(grid, spec, contract)
+    else:
+        replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
     rows = received(replies, contract)
     private_rows = spec.dp is not None and spec.dp.target == "patients"
     return _Collected(
@@ -97,10 +110,17 @@ def _collect(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> _Collected
         rows,
         tuple(reply.figures for reply in replies.values()),
         private.ask_ledgers(grid, spec) if private_rows else {},
+        encryption,
+        cost,
     )
 
 
 def _trust(spec: RunSpec, statement: PrivacyStatement) -> PrivacyStatement:
-    if spec.options["scope"] != "one_on_pooled":
-        return statement
-    return replace(statement, trust=NEEDS_TRUST, leaks_if_collude="the coordinator alone already has everything")
+    if spec.options["scope"] == "one_on_pooled":
+        return replace(statement, trust=NEEDS_TRUST, leaks_if_collude="the coordinator alone already has everything")
+    if spec.options["scope"] == "secure_sum":
+        honest = (
+            "" if spec.dp is None else f"; {spec.dp.honest_sites or len(spec.sites)} hospitals add their part of noise"
+        )
+        return replace(statement, trust=f"{TRUST}{honest}; the table: {statement.trust}", leaks_if_collude=COLLUDE)
+    return statement

@@ -30,6 +30,7 @@ from pettoolkit.attacks.protocol import (
     finding,
     register,
 )
+from pettoolkit.attacks.statistics import excess
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.privacy.bounds import AttackBound
 from pettoolkit.records import NotMeasured, digest_of
@@ -132,7 +133,7 @@ def attack(view: ModelView, pool: Pool, targets: Targets, shadows: Shadows) -> S
     of_target = targets.margin(view.logits(pool.x, pool.site, pool.names)[None, :], pool.y.numpy())[0]
     held = view.logits(pool.held_x, pool.held_site, pool.names) * (2 * pool.held_y.numpy() - 1)
     known = shadows.margins.known()
-    population = log_ratio(held, (1 / (1 + np.exp(-shadows.population))).mean(0))
+    population = log_ratio(held, np.exp(-np.logaddexp(0.0, -shadows.population)).mean(0))
     inside, rows = shadows.margins.inside, _in_turn(shadows)
     usable = rows.reshape(-1, rows.shape[2]).any(1)
     every = Stacked.fit(rows.reshape(-1, rows.shape[2])[usable], inside.reshape(-1)[usable])
@@ -230,20 +231,27 @@ def _low_rate(ranked: Ranked, details: dict[str, float]) -> str:
 
 
 def null_findings(found: list[Finding]) -> list[Finding]:
-    """The same attacks where nobody is exposed: half of the control patients pose as members."""
+    """The same attacks where nobody is exposed.
+
+    Half of the control patients pose as members of the released model; in other models whoever was in the *next* one
+    poses as a member of this (who is in which was drawn independently).
+    """
     out: list[Finding] = []
     for each in found:
         ranked = each.evidence
-        if isinstance(ranked, Ranked) and len(ranked.score) == 1 and each.figure.site == "*":
+        if not isinstance(ranked, Ranked) or each.figure.site != "*":
+            continue
+        if len(ranked.score) > 1:
+            null = replace(ranked, inside=np.roll(ranked.inside, 1, axis=0))
+        else:
             others = ranked.of(~ranked.inside[0])
-            posing = np.arange(len(others.patient)) % 2 == 0
-            null = replace(others, inside=posing[None, :])
-            figure = replace(
-                each.figure,
-                success=null.success,
-                excess=(null.success - null.control) / (1 - null.control),
-                interval=null.interval(),
-                patients=null.patients,
-            )
-            out.append(Finding(figure, null))
+            null = replace(others, inside=(np.arange(len(others.patient)) % 2 == 0)[None, :])
+        figure = replace(
+            each.figure,
+            success=null.success,
+            excess=excess(null.success, null.control),
+            interval=null.interval(),
+            patients=null.patients,
+        )
+        out.append(Finding(figure, null))
     return out

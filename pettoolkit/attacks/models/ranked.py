@@ -18,6 +18,7 @@ Bools = npt.NDArray[np.bool_]
 AUC, TPR = "membership_auc", "membership_tpr_at_1pct_fpr"
 LOW_FPR = 0.01
 RESAMPLES = 400
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -141,21 +142,20 @@ def weighted_tpr(score: Floats, inside: Bools, weights: Floats, fpr: float) -> F
     if not inside.any() or inside.all():
         return np.full(weights.shape[1], fpr)
     order = np.argsort(-score[~inside], kind="stable")
-    ranked, mass = score[~inside][order], weights[~inside][order]
+    ranked, first = np.unique(-score[~inside][order], return_index=True)  # ascending in minus the score
+    mass = np.add.reduceat(weights[~inside][order], first, axis=0)
     false = np.cumsum(mass, axis=0) / mass.sum(0)
     mine = np.argsort(-score[inside], kind="stable")
-    member, true = score[inside][mine], weights[inside][mine]
+    member, true = -score[inside][mine], weights[inside][mine]
     above = np.zeros((len(true) + 1, weights.shape[1]))
     np.cumsum(true / true.sum(0), axis=0, out=above[1:])
-    # members above each non-member (ties count as above): corners of the curve, first one at no false positive
-    reached = np.searchsorted(-member, -ranked, side="right")
     columns = np.arange(weights.shape[1])
-    step = (false < fpr).sum(0)  # the first non-member with whom fpr is reached
+    # the score of non-members with which fpr is exceeded: between the corners before and after it the curve is straight
+    step = np.minimum((false <= fpr + ROUNDING).sum(0), len(ranked) - 1)
     before = np.where(step > 0, false[np.maximum(step - 1, 0), columns], 0.0)
-    after = false[step, columns]
-    strictly = np.searchsorted(-member, -ranked[step], side="left")
-    low, high = above[strictly, columns], above[reached[step], columns]
-    share = np.clip((fpr - before) / np.maximum(after - before, 1e-12), 0.0, 1.0)
+    low = above[np.searchsorted(member, ranked[step], side="left"), columns]
+    high = above[np.searchsorted(member, ranked[step], side="right"), columns]
+    share = np.clip((fpr - before) / np.maximum(false[step, columns] - before, ROUNDING), 0.0, 1.0)
     rate: Floats = low + share * (high - low)
     return rate
 

@@ -51,7 +51,7 @@ class Known:
     @classmethod
     def of(cls, margin: Floats, inside: Bools) -> Known:
         """From the shadows' margins, shape (shadows, targets)."""
-        p = 1.0 / (1.0 + np.exp(-margin))
+        p = np.exp(-np.logaddexp(0.0, -margin))
         mean_in, sd_in, n_in = _moments(margin, inside)
         mean_out, sd_out, n_out = _moments(margin, ~inside)
         share_in = (p * inside).sum(0) / np.maximum(1, n_in)

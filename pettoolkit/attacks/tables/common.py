@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pettoolkit.attacks.protocol import Group, Hits, NotRun, TableView
 from pettoolkit.attacks.statistics import Bools, Floats, Ints
-from pettoolkit.attacks.tables.released import Span, place, read_spans
+from pettoolkit.attacks.tables.gower import nearest
+from pettoolkit.attacks.tables.released import Classes, Span, matches, place, read_spans
 from pettoolkit.cohort.contract import Column
 from pettoolkit.models.seeding import derived_seed
 from pettoolkit.synthesis.cells import Cells
@@ -24,12 +25,16 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Table:
-    """One released table, read: its columns, what its cells allow, and which columns are what."""
+    """One released table, read: its columns, what its cells allow, and which columns are what.
+
+    ``midpoints``: an anonymised table whose ranges were handed over as their middles, the form that models take.
+    """
 
     columns: tuple[Column, ...]
     spans: tuple[Span, ...]
     quasi: tuple[int, ...]
     secret: tuple[int, ...]
+    midpoints: bool = False
 
     def __len__(self) -> int:
         return len(self.spans[0])
@@ -73,12 +78,16 @@ def tables_of(view: TableView) -> tuple[Table, ...]:
         columns = tuple(c for c in known if c.name in frame.columns)
         if not len(frame) or not columns:
             raise NotRun(f"release {name} has no " + ("columns of the contract" if len(frame) else "rows"))
+        spans = read_spans(frame, columns)
+        mine = tuple(j for j, c in enumerate(columns) if c.name in quasi)
+        numbers = [spans[j] for j in mine if columns[j].kind == "number"]
         out.append(
             Table(
                 columns,
-                read_spans(frame, columns),
-                tuple(j for j, c in enumerate(columns) if c.name in quasi),
+                spans,
+                mine,
                 tuple(j for j, c in enumerate(columns) if c.name in secrets and c.name not in quasi),
+                midpoints=view.source == "anonymised" and bool(numbers) and all(s.plain for s in numbers),
             )
         )
     return tuple(out)
@@ -94,6 +103,27 @@ def need_secrets(table: Table) -> None:
     """Refuse a table without a sensitive column."""
     if not table.secret:
         raise NotRun("no sensitive column in the table (mark columns of the contract with sensitive: true)")
+
+
+def look_alike(table: Table, values: Floats, classes: Classes) -> Iterator[tuple[Ints, Ints]]:
+    """Find the classes of released rows that look like each patient.
+
+    Those whose cells allow the patient's values; where ranges were handed over as their middles, the nearest one.
+
+    Parameters
+    ----------
+    values
+        Quasi-identifiers of patients, shape (n, quasi-identifiers).
+
+    Yields
+    ------
+    patient, number
+        Index of patient and class, in blocks of patients in ascending order.
+    """
+    if table.midpoints:
+        yield np.arange(len(values)), nearest(values, classes.spans)[1]
+    else:
+        yield from matches(values, classes.spans)
 
 
 def targets(group: Group, wanted: int, seed: int, label: str) -> Group:

@@ -21,6 +21,7 @@ from pettoolkit.attacks.tables.common import (
     allowed_codes,
     by_secret,
     equal_targets,
+    look_alike,
     need_quasi_identifiers,
     need_secrets,
     secret_codes,
@@ -28,7 +29,7 @@ from pettoolkit.attacks.tables.common import (
     together,
 )
 from pettoolkit.attacks.tables.homogeneity import hits_of
-from pettoolkit.attacks.tables.released import Classes, binned, matches, read_spans
+from pettoolkit.attacks.tables.released import Classes, binned, read_spans
 
 BINS = 8
 """Parts of the public range of a quasi-identifier that make a group."""
@@ -90,12 +91,14 @@ def guesses(table: Table, values: Floats) -> tuple[Ints, list[Ints]]:
         (n,): -1 if that is "missing". Where no row looks like a patient, the most frequent of all is guessed.
     """
     quasi = list(table.quasi)
-    placed, spans = binned(values[:, quasi], table.only(quasi), BINS)
+    placed, spans = values[:, quasi], table.only(quasi)
+    if not table.midpoints:
+        placed, spans = binned(placed, spans, BINS)
     classes = Classes.of(spans)
     counts = [classes.histogram(allowed_codes(table.spans[secret])) for secret in table.secret]
     size = np.zeros(len(values), dtype=np.int64)
     best = [np.full(len(values), _mode(c.sum(axis=0)[None])[0]) for c in counts]
-    for patient, group in matches(placed, classes.spans):
+    for patient, group in look_alike(table, placed, classes):
         if not len(patient):
             continue
         starts = np.flatnonzero(np.diff(patient, prepend=-1))

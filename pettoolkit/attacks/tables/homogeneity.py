@@ -20,13 +20,14 @@ from pettoolkit.attacks.tables.common import (
     allowed_codes,
     by_secret,
     equal_targets,
+    look_alike,
     need_quasi_identifiers,
     need_secrets,
     secret_codes,
     the_table,
     together,
 )
-from pettoolkit.attacks.tables.released import Classes, matches
+from pettoolkit.attacks.tables.released import Classes
 
 
 @register
@@ -71,7 +72,7 @@ def possible(table: Table, values: Floats) -> list[Bools]:
     classes = Classes.of(table.only(table.quasi))
     allowed = [_union(classes, allowed_codes(table.spans[secret])) for secret in table.secret]
     out = [np.zeros((len(values), a.shape[1]), dtype=bool) for a in allowed]
-    for patient, group in matches(values[:, list(table.quasi)], classes.spans):
+    for patient, group in look_alike(table, values[:, list(table.quasi)], classes):
         starts = np.flatnonzero(np.diff(patient, prepend=-1))
         for found, of_class in zip(out, allowed, strict=True):
             if len(patient):

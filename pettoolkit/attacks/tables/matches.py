@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from pettoolkit.attacks.protocol import Effort, Finding, Hits, People, TableView, View, finding, register
+from pettoolkit.attacks.protocol import Effort, Finding, Hits, NotRun, People, TableView, View, finding, register
 from pettoolkit.attacks.tables.common import equal_targets, the_table
 from pettoolkit.attacks.tables.released import matched
 
@@ -51,9 +51,12 @@ def _matching(
     start = time.perf_counter()
     table = the_table(view)
     members, control = equal_targets(people.members, people.control, effort.attacks, effort.seed, attack.name)
+    compared = [j for j in range(len(table.columns)) if not (table.midpoints and j in table.quasi)]
+    if not compared:
+        raise NotRun("all columns are middles of ranges, which are nobody's values")
     # the column with most different values first: the fewest pairs are left for the others
-    order = np.argsort([-len(np.unique(s.middle())) for s in table.spans], kind="stable")
-    spans = table.only([int(j) for j in order])
+    order = sorted(compared, key=lambda j: -len(np.unique(table.spans[j].middle())))
+    spans = table.only(order)
     hits = Hits(
         members.patient,
         matched(table.place(members)[:, order], spans, tolerance),

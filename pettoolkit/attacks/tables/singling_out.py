@@ -22,6 +22,7 @@ import numpy as np
 from pettoolkit.attacks.protocol import Effort, Finding, Group, Hits, NotRun, People, TableView, View, finding, register
 from pettoolkit.attacks.statistics import LEVEL, Floats, Ints
 from pettoolkit.attacks.tables.common import FEWEST, Table, targets, the_table
+from pettoolkit.attacks.tables.released import matched
 from pettoolkit.models.seeding import derived_seed
 from pettoolkit.records import Interval
 
@@ -33,6 +34,12 @@ COLUMNS = 3
 
 ATTEMPTS = 20
 """Predicates that are tried for each that is wanted."""
+
+POSING = 0.05
+"""Share of the attacker's rows in the release above which they are taken to be the release."""
+
+DIGITS = 6
+"""Decimals of the public scale: what a file rounds must not look like another value."""
 
 LEAST_REACH = 0.1
 """Distance between control success and the best possible below which nothing can be said."""
@@ -102,7 +109,7 @@ class _SinglingOut:
         """See :class:`pettoolkit.attacks.protocol.Attack`."""
         start = time.perf_counter()
         table = the_table(view)
-        fresh = people.control if view.source == "null" else _joined(people.control, people.attacker)
+        fresh = _fresh(table, people)
         size = min(len(people.members), len(fresh))
         members = targets(people.members, size, effort.seed, f"{self.name} members")
         control = targets(fresh, len(members), effort.seed, f"{self.name} control")
@@ -144,6 +151,17 @@ class SinglingOutMultivariate(_SinglingOut):
     mode = "multivariate"
 
 
+def _fresh(table: Table, people: People) -> Group:
+    """Control patients, and the attacker's own: their number sets how far the attack can see.
+
+    Where the attacker's rows pose as the release, they can't be control patients as well.
+    """
+    if not len(people.attacker):
+        return people.control
+    posing = all(s.plain for s in table.spans) and matched(table.place(people.attacker), table.spans).mean() > POSING
+    return people.control if posing else _joined(people.control, people.attacker)
+
+
 def _joined(first: Group, second: Group) -> Group:
     import pandas as pd
 
@@ -159,6 +177,7 @@ def frame_of(values: Floats, table: Table) -> pl.DataFrame:
     import polars as pl
 
     made: dict[str, Any] = {}
+    values = np.round(values, DIGITS)
     for j, column in enumerate(table.columns):
         absent = np.isnan(values[:, j])
         if column.kind == "category":

@@ -137,7 +137,10 @@ class _Layout:
 
     @classmethod
     def of(cls, used: Sequence[Column], real: pd.DataFrame, synthetic: pd.DataFrame) -> _Layout:
-        number, edges, levels, cells = [], [], [], []
+        number: list[int] = []
+        edges: list[Floats] = []
+        levels: list[tuple[object, ...]] = []
+        cells: list[int] = []
         for i, column in enumerate(used):
             if column.kind == "number":
                 number.append(len(edges))
@@ -220,4 +223,4 @@ def _deciles(values: Floats) -> Floats:
     there = values[~np.isnan(values)]
     if not len(there):
         return np.zeros(0)
-    return np.unique(np.quantile(there, np.arange(1, BINS) / BINS))
+    return np.asarray(np.unique(np.quantile(there, np.arange(1, BINS) / BINS)))

@@ -192,7 +192,7 @@ class _Work:
 
     def candidate(self, name: str, frame: pd.DataFrame) -> Candidate:
         """Measure one synthetic table."""
-        contract, mode, real = self.given.contract, self.mode, self.real
+        contract, mode, real, held = self.given.contract, self.mode, self.real, self.holdout
         draws = Draws.of(len(real), len(frame), self.size, mode.halvings, self.seed)
         self.steps.next(f"{name}: columns and pairs")
         columns = univariate.columns(real.frame, frame, contract, draws)
@@ -224,7 +224,7 @@ class _Work:
             rules=rules.rules(real.frame, frame, contract),
             levels=rules.levels(real.frame, frame, contract),
             prevalence=rules.prevalence(real.frame, frame, contract, draws),
-            copies=rules.copies(real.frame, frame, self.holdout and self.holdout.frame, contract, draws),
+            copies=rules.copies(real.frame, frame, None if held is None else held.frame, contract, draws),
             ranks=self._ranks(name, made),
             worst=worst(columns, pairs, None if isinstance(used, NotMeasured) else used),
             guarantee=self.given.guarantees.get(name, "not stated"),

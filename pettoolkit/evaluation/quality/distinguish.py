@@ -9,17 +9,26 @@ import numpy as np
 
 from pettoolkit.cohort.contract import Column, Contract
 from pettoolkit.cohort.features import encode
+from pettoolkit.evaluation.intervals import Estimate
 from pettoolkit.evaluation.quality.figures import Distinguishability, Measured, Value
 from pettoolkit.evaluation.quality.groups import levels, memberships
 from pettoolkit.evaluation.quality.models import Matrix, Name, build, out_of_fold
 from pettoolkit.evaluation.quality.scores import HeldOut, scored_classes
 from pettoolkit.evaluation.quality.tables import Ints, Table, encode_outcome
-from pettoolkit.records import NotMeasured
+from pettoolkit.records import Interval, NotMeasured
 
 FOLDS = 5
 PROXY_FOLDS = 3
 ROWS_AT_MOST = 10_000
 """Of each side that are told apart."""
+
+WIDENED = 2**0.5
+"""What an interval of a cross-validated AUROC is widened by.
+
+Each pair of rows in different folds speaks twice, with about the same value: once the first row trains and the second
+is tested, once the other way round. Where there is nothing to find, the AUROC's variance is therefore twice that of
+as many independent tests: without this, 95 % intervals held .5 in 80-88 % of 40 simulated pairs of tables.
+"""
 
 TOO_RARE = NotMeasured(f"undefined: fewer than two groups with at least {PROXY_FOLDS} rows each")
 
@@ -50,7 +59,15 @@ def told_apart(first: Table, second: Table, contract: Contract, *, seed: int, tr
     found = out_of_fold(lambda: build("gradient_boosting", "binary", seed, trees=trees), x, y, 2, FOLDS, rng)
     assert found is not None, "both tables have rows"
     rows = HeldOut(y, np.arange(len(y)), ("real", "synthetic"), resamples)
-    return scored_classes(rows, found, np.argmax(found, axis=1)).scores.figures["auroc"]
+    return _widened(scored_classes(rows, found, np.argmax(found, axis=1)).scores.figures["auroc"])
+
+
+def _widened(figure: Measured) -> Measured:
+    if isinstance(figure, NotMeasured) or isinstance(figure.interval, NotMeasured):
+        return figure
+    value, interval = figure.value, figure.interval
+    low, high = (value + WIDENED * (end - value) for end in (interval.low, interval.high))
+    return Estimate(value, Interval(max(0.0, low), min(1.0, high)))
 
 
 def _with_outcome(table: Table, contract: Contract) -> Matrix:

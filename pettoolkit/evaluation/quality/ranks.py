@@ -87,8 +87,8 @@ def agreement(real: Trial, floor: Trial, synthetic: Trial, contract: Contract, r
     at_home = {part: _scores(t.fitted, t.test, part, contract, resamples) for part, t in _named(real, floor, synthetic)}
     away = {part: _scores(real.fitted, t.test, part, contract, resamples) for part, t in _named(real, floor, synthetic)}
     tau = compared(at_home["real"], at_home["synthetic"])
+    ours, theirs = (_values(at_home[part] or ()) for part in ("real", "synthetic"))
     known = not isinstance(tau, NotMeasured)
-    ours, theirs = (_values(at_home[part]) if known else () for part in ("real", "synthetic"))
     return RankAgreement(
         configurations=names,
         on_real=ours,
@@ -144,7 +144,7 @@ def compared(first: list[Scored] | None, second: list[Scored] | None) -> Measure
 
 
 def kendall(a: Floats, b: Floats) -> float | None:
-    """Kendall's tau-b: concordant minus discordant pairs over the root of the untied pairs of each; None if undefined."""
+    """Kendall's tau-b: concordant minus discordant pairs over the root of the untied pairs of each; None: undefined."""
     upper = np.triu_indices(len(a), 1)
     first, second = np.sign(a[:, None] - a)[upper], np.sign(b[:, None] - b)[upper]
     norm = np.sqrt((first**2).sum() * (second**2).sum())

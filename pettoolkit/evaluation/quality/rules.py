@@ -37,7 +37,9 @@ def _broken(frame: pd.DataFrame, contract: Contract) -> dict[str, int]:
 
 def levels(real: pd.DataFrame, synthetic: pd.DataFrame, contract: Contract) -> Levels:
     """List classes and levels that only one table has, and columns that no longer vary."""
-    lost, new, classes = [], [], []
+    lost: list[LevelCount] = []
+    new: list[LevelCount] = []
+    classes: list[LevelCount] = []
     for column in used_columns(contract):
         if column.kind == "number":
             continue

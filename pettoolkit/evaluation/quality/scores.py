@@ -1,6 +1,7 @@
 """Figures of one model on real test patients, with 95 % intervals, for outcomes of every kind.
 
-Intervals resample the test patients with exponential weights, as in :mod:`pettoolkit.evaluation.intervals`. A patient's weights are the same for every model and every training table, so that differences between them are paired.
+Intervals resample the test patients with exponential weights, as in :mod:`pettoolkit.evaluation.intervals`. A
+patient's weights are the same for every model and every training table, so that differences between them are paired.
 """
 
 from __future__ import annotations

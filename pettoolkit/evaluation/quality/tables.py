@@ -124,9 +124,11 @@ def labelled(y: Array) -> npt.NDArray[np.bool_]:
 def encode_outcome(y: Array, contract: Contract) -> npt.NDArray[np.float32]:
     """Encode outcomes as further columns for a classifier that tells real rows from synthetic ones, shape (n, k)."""
     if contract.outcome.kind == "number":
-        unit = 2 * to_unit(np.nan_to_num(y, nan=np.nanmean(y) if len(y) else 0.0), contract.outcome) - 1
-        return unit[:, None].astype(np.float32)
-    return (y[:, None] == np.arange(len(classes_of(contract)))).astype(np.float32)
+        known = labelled(y)
+        middle = float(y[known].mean()) if known.any() else 0.0
+        unit = 2 * to_unit(np.where(known, y, middle), contract.outcome) - 1
+        return np.asarray(unit[:, None], dtype=np.float32)
+    return np.asarray(y[:, None] == np.arange(len(classes_of(contract))), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Sequence
 
 from pettoolkit.evaluation.intervals import Estimate
@@ -9,6 +11,7 @@ from pettoolkit.evaluation.quality.figures import Candidate, Declaration, Measur
 from pettoolkit.records import Interval, NotMeasured
 
 LISTED_GROUPS = 40
+WIDTH = 110
 WORDS = {"gradient_boosting": "gradient boosting", "logistic": "logistic regression", "random_forest": "random forest"}
 TASKS = {"binary": "yes or no", "classes": "one of several classes", "number": "a number"}
 
@@ -41,7 +44,7 @@ def lines(declaration: Declaration) -> list[str]:
     names = [c.name for c in d.candidates]
     out = [
         "QUALITY DECLARATION",
-        d.statement,
+        *_wrapped(d.statement),
         "",
         f"Real table: {d.real}, {d.real_rows:,} patients"
         + (f" of {len(d.hospitals)} hospitals" if len(d.hospitals) > 1 else "")
@@ -50,7 +53,7 @@ def lines(declaration: Declaration) -> list[str]:
         *[f"Synthetic table: {c.name}, {c.rows:,} rows; guarantee: {c.guarantee}" for c in d.candidates],
         "",
         "How to read it",
-        *[f"  {sentence}" for sentence in d.how],
+        *[line for sentence in d.how for line in _wrapped(sentence, "  ")],
         "",
         *_table(["", "noise floor", *names], [row for section in _sections(d) for row in section]),
     ]
@@ -59,11 +62,15 @@ def lines(declaration: Declaration) -> list[str]:
     return out
 
 
+def _wrapped(sentence: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(sentence, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
 def _table(head: Sequence[str], rows: Sequence[Row | str]) -> list[str]:
     texts = [list(head)] + [[row] if isinstance(row, str) else [row[0], row[1], *row[2]] for row in rows]
     full = [t for t in texts if len(t) > 1]
     widths = [max(len(t[i]) for t in full) for i in range(len(head))]
-    out = []
+    out: list[str] = []
     for text in texts:
         if len(text) == 1:
             out += ["", text[0]] if out else [text[0]]
@@ -107,7 +114,7 @@ def _sdmetrics(c: Candidate, key: str) -> str:
 
 
 def _chance(measured: int) -> str:
-    return f"up to {0.05 * measured:.0f} by chance"
+    return f"up to {math.ceil(0.05 * measured)} by chance"
 
 
 def _of(overall: object) -> str:
@@ -155,7 +162,7 @@ def _told(d: Declaration) -> list[Row | str]:
     if isinstance(first, NotMeasured):
         return []
     return [
-        "Told apart (AUROC of a classifier that is shown real and synthetic rows; .5: it can't tell them apart)",
+        "Told apart (AUROC of a classifier that is shown real and synthetic rows; .5: it can't; far below .5: copies)",
         (
             f"  {first.classifier}",
             measured(first.floor),

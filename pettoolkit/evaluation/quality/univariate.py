@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -49,18 +51,19 @@ def _missing(counts: Ints) -> float:
 
 def overall(figures: list[Fidelity]) -> Overall:
     """Mean of distances and of floors over what is measured."""
-    known = [f for f in figures if not isinstance(f.value, NotMeasured) and not isinstance(f.floor, NotMeasured)]
+    both = [(f.value, f.floor) for f in figures]
+    known = [(v, f) for v, f in both if not isinstance(v, NotMeasured) and not isinstance(f, NotMeasured)]
     if not known:
         return Overall(NotMeasured("undefined everywhere"), NotMeasured("undefined everywhere"), 0, 0)
     return Overall(
-        mean=float(np.mean([f.value for f in known])),
-        floor=float(np.mean([f.floor for f in known])),
+        mean=float(np.mean([v for v, _ in known])),
+        floor=float(np.mean([f for _, f in known])),
         measured=len(known),
-        beyond_floor=sum(f.verdict == "beyond the floor" for f in known),
+        beyond_floor=sum(f.verdict == "beyond the floor" for f in figures),
     )
 
 
-def _histogram(real: pd.Series, synthetic: pd.Series, column: Column) -> Histogram:  # type: ignore[type-arg]
+def _histogram(real: pd.Series[Any], synthetic: pd.Series[Any], column: Column) -> Histogram:
     if column.kind != "number":
         levels = column.levels if column.kind == "category" else ("0", "1")
         keys: tuple[object, ...] = levels if column.kind == "category" else (0.0, 1.0)
@@ -74,12 +77,12 @@ def _histogram(real: pd.Series, synthetic: pd.Series, column: Column) -> Histogr
     return Histogram(tuple(float(e) for e in edges), (), _bin_shares(real, edges), _bin_shares(synthetic, edges))
 
 
-def _level_shares(values: pd.Series, keys: tuple[object, ...]) -> tuple[float, ...]:  # type: ignore[type-arg]
+def _level_shares(values: pd.Series[Any], keys: tuple[object, ...]) -> tuple[float, ...]:
     there = max(int(values.notna().sum()), 1)
     return tuple(float((values == key).sum() / there) for key in keys)
 
 
-def _bin_shares(values: pd.Series, edges: npt.NDArray[np.float64]) -> tuple[float, ...]:  # type: ignore[type-arg]
+def _bin_shares(values: pd.Series[Any], edges: npt.NDArray[np.float64]) -> tuple[float, ...]:
     """Shares per bin; what lies outside the bounds is left out, and the shares then add up to less than 1."""
     there = values.dropna().to_numpy(dtype=np.float64)
     return tuple(float(share) for share in np.histogram(there, edges)[0] / max(len(there), 1))

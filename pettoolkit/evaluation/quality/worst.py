@@ -25,21 +25,21 @@ NO_GROUP = NotMeasured("no subgroup or hospital has enough test patients of each
 
 
 def worst(columns: Sequence[ColumnQuality], pairs: Sequence[PairQuality], utility: Utility | None) -> Worst:
-    """Name the columns and pairs furthest above their noise floor, and the group in which most is lost."""
-    columns = sorted(columns, key=lambda c: -c.excess)[:LISTED]
-    pairs = sorted(pairs, key=lambda p: -p.excess)[:LISTED]
+    """Name the columns and pairs furthest beyond their noise floor, and the group in which most is lost."""
+    columns = sorted((c for c in columns if beyond(c.shape, c.missing)), key=lambda c: -c.excess)[:LISTED]
+    pairs = sorted((p for p in pairs if beyond(p.trend, p.missing_together)), key=lambda p: -p.excess)[:LISTED]
     return Worst(
-        columns=tuple(_column(c) for c in columns if c.excess > 0),
-        pairs=tuple(_pair(p) for p in pairs if p.excess > 0),
+        columns=tuple(_column(c) for c in columns),
+        pairs=tuple(_pair(p) for p in pairs),
         subgroup=NO_GROUP if utility is None else _group(utility),
     )
 
 
 def _column(column: ColumnQuality) -> str:
     parts = []
-    if column.shape.excess > 0:
+    if beyond(column.shape):
         parts.append(f"values {beside(column.shape)}")
-    if column.missing.excess > 0:
+    if beyond(column.missing):
         parts.append(f"missing {column.missing_synthetic:.1%} for {column.missing_real:.1%}, {beside(column.missing)}")
     return f"{column.name}: {'; '.join(parts)}"
 
@@ -53,6 +53,11 @@ def _pair(pair: PairQuality) -> str:
 
 def _r(value: Value) -> str:
     return "undefined" if isinstance(value, NotMeasured) else f"{value:+.2f}"
+
+
+def beyond(*figures: Fidelity) -> bool:
+    """Whether any of the distances is beyond its noise floor."""
+    return any(figure.verdict == "beyond the floor" for figure in figures)
 
 
 def beside(figure: Fidelity) -> str:

@@ -1,0 +1,40 @@
+"""Measured risk under the names that MLflow shows (``risk/...``)."""
+
+from __future__ import annotations
+
+from pettoolkit.records import MeasuredRisk, NotMeasured
+
+LARGEST = (
+    "membership_auc",
+    "membership_tpr_at_1pct_fpr",
+    "singling_out",
+    "linkability",
+    "inference",
+    "reidentification_probability",
+)
+"""Measures of the release view that are a metric each: of the membership ones the success, of the others the excess."""
+
+RAW = ("membership_auc", "membership_tpr_at_1pct_fpr", "reidentification_probability")
+IN_TURN = "other models"
+
+
+def risk_metrics(risk: MeasuredRisk | NotMeasured) -> dict[str, float]:
+    """``risk/<measure>`` of the strongest attack on the release, ``risk/reid_max`` and ``risk/insider_max``.
+
+    The strongest of several is a little too high by chance; the verdict's own figures (``*_max``) are not.
+    """
+    if isinstance(risk, NotMeasured):
+        return {}
+    out: dict[str, float] = {}
+    for measure in LARGEST:
+        found = [
+            f.success if measure in RAW else f.excess
+            for f in risk.figures
+            if f.measure == measure and f.view == "release" and f.site == "*" and IN_TURN not in f.attack
+        ]
+        if found:
+            out[f"risk/{measure}"] = max(found)
+    for name, verdict in (("reid_max", risk.verdict_release), ("insider_max", risk.verdict_insider)):
+        if not isinstance(verdict.figure, NotMeasured):
+            out[f"risk/{name}"] = verdict.figure
+    return out

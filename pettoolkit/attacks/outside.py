@@ -1,0 +1,153 @@
+"""The judge's second half: ask hospitals for members and reference patients, and attack what a cell gave away.
+
+This is instrumentation of the benchmark (purpose ``audit``), not part of any technology. Only simulated hospitals
+answer; where one does not, the risk is not measured, and the reason stands in its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pettoolkit.arms.common import contract_of
+from pettoolkit.arms.encrypted_records.descent import shares
+from pettoolkit.arms.exchange import ask
+from pettoolkit.attacks.inside import PARTS, PATIENT
+from pettoolkit.attacks.models.membership import null_findings
+from pettoolkit.attacks.models.outside import model_view
+from pettoolkit.attacks.protocol import (
+    FULL,
+    QUICK,
+    Effort,
+    Finding,
+    Group,
+    NotRun,
+    People,
+    TableView,
+    TooCostly,
+    attacks_for,
+    run_attacks,
+)
+from pettoolkit.attacks.tables.anchors import null_row
+from pettoolkit.attacks.verdict import measured
+from pettoolkit.errors import SiteFailed
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.records import Json, MeasuredRisk, NotMeasured, Outcome, RunSpec
+
+EFFORTS = {"quick": QUICK, "full": FULL}
+
+APART = 2**32
+"""Patients of different hospitals never have the same number: so many per hospital."""
+
+TABLES = {"synthetic_records": "synthetic", "anonymised_records": "anonymised"}
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What attacks on one view found: figures, the same where nobody can be exposed, and what did not run."""
+
+    findings: tuple[Finding, ...] = ()
+    null: tuple[Finding, ...] = ()
+    not_run: Mapping[str, str] | None = None
+
+    def __add__(self, other: Attacked) -> Attacked:
+        return Attacked(
+            self.findings + other.findings, self.null + other.null, {**(self.not_run or {}), **(other.not_run or {})}
+        )
+
+
+def measure(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> MeasuredRisk | NotMeasured:
+    """Run the attacks of a cell whose spec asks for some."""
+    if spec.attacks == "none":
+        return NotMeasured("no attacks were run")
+    effort = replace(EFFORTS[spec.attacks], seed=spec.seed)
+    try:
+        people = people_of(grid, spec)
+    except SiteFailed as error:
+        return NotMeasured(f"rows for attacks were not granted ({error}); measure on simulated or own data")
+    release = on_model(spec, outcome, people, effort) + on_table(spec, outcome, people, effort)
+    inside = Attacked(not_run={"insider": "not run"})
+    return measured(
+        (*release.findings, *inside.findings),
+        release.not_run or {},
+        null=(*release.null, *inside.null),
+        written=spec.risk.get("thresholds"),
+        insider_not_run=inside.not_run,
+    )
+
+
+def people_of(grid: MeteredGrid, spec: RunSpec) -> People:
+    """Members (whoever was trained on), control patients and the attacker's own, of all hospitals that trained."""
+    groups = {part: _group(grid, spec, part) for part in PARTS}
+    members = groups["train"]
+    if spec.arm == "encrypted_records":
+        members = _uploaded(grid, spec, members)
+    return People(members, groups["control"], groups["attacker"])
+
+
+def on_model(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) -> Attacked:
+    """Attacks on the released model, or on the hospitals' own."""
+    try:
+        view = model_view(spec, outcome, people)
+    except TooCostly as why:
+        return Attacked(not_run={"membership": f"cost: {why}"})
+    except NotRun as why:
+        return Attacked(not_run={"membership": str(why)})
+    findings, not_run = run_attacks(attacks_for(view), view, people, effort)
+    return Attacked(tuple(findings), tuple(null_findings(findings)), not_run)
+
+
+def on_table(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) -> Attacked:
+    """Attacks on the released table, if there is one, and on fresh patients posing as it."""
+    if outcome.released_table is None:
+        return Attacked()
+    contract = contract_of(spec)
+    view = TableView(
+        contract=contract,
+        releases={"release": table_of(outcome.released_table)},
+        source=TABLES.get(str(outcome.released_table["kind"]), "synthetic"),
+        quasi_identifiers=tuple(c.name for c in contract.quasi_identifiers),
+        sensitive=tuple(c.name for c in contract.columns if c.sensitive),
+    )
+    attacks = attacks_for(view)
+    findings, not_run = run_attacks(attacks, view, people, effort)
+    floor = null_row(view, people, effort.seed)
+    null, _ = run_attacks(attacks, floor.view, floor.people, effort)
+    return Attacked(tuple(findings), tuple(null), not_run)
+
+
+def table_of(released: Mapping[str, Json]) -> pd.DataFrame:
+    """The table of :attr:`Outcome.released_table`."""
+    return pd.read_parquet(io.BytesIO(base64.b64decode(released["parquet"])))
+
+
+def _group(grid: MeteredGrid, spec: RunSpec, part: str) -> Group:
+    replies = ask(grid, spec, "people", "audit", wants="raw_records", sites=spec.sites, extra={"part": part})
+    tables = [reply.table for reply in replies.values()]
+    pooled = pd.concat(tables, ignore_index=True)
+    place = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+    return Group(
+        rows=pooled.drop(columns=PATIENT),
+        patient=(place * APART + pooled[PATIENT].to_numpy()).astype(np.int64),
+        site=np.array(list(replies), dtype=np.str_)[place],
+    )
+
+
+def _uploaded(grid: MeteredGrid, spec: RunSpec, everybody: Group) -> Group:
+    """Those whose rows were uploaded: an encrypted training takes so many rows and no more."""
+    counts = {site: int((everybody.site == site).sum()) for site in spec.sites}
+    wanted = shares(counts, int(spec.options["rows"]))
+    if wanted == counts:
+        return everybody
+    parts = []
+    for site, rows in wanted.items():
+        fewer = replace(spec, patients_per_site=rows)
+        mine = ask(grid, fewer, "people", "audit", wants="raw_records", sites=(site,), extra={"part": "train"})[site]
+        chosen = sorted(spec.sites).index(site) * APART + mine.table[PATIENT].to_numpy()
+        parts.append(np.isin(everybody.patient, chosen))
+    return everybody.take(np.logical_or.reduce(parts))
