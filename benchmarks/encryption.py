@@ -4,7 +4,7 @@
 
 The headline case ``mlp-41-437-186-1`` is the update of one network: the compact feature set, two hidden layers, 100,009
 parameters in six tensors. Variants run interleaved. ``tenseal_tutorial`` is the public-key CKKS of TenSEAL's tutorials
-(8192, [60, 40, 40, 60], 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both through
+(8192, [60, 40, 40, 60], 2^40), ``tenseal_nvflare`` NVFlare's default parameters (8192, [60, 40, 40], 2^40), both by
 ``ts.ckks_vector``, cut to the slot count; ``nvflare`` is NVFlare's own classes and serialisation, if it is installed
 (extra ``bench``). It sends TenSEAL's context with every tensor, so what it costs depends on the network: cases
 ``tensors-N`` are the same 100,009 numbers in N tensors. Ours is one vector whatever the network. Ours leaves room for

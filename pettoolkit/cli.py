@@ -255,7 +255,9 @@ def keys_rotate(file: Annotated[Path, typer.Argument(help="Key file.")]) -> None
 def synthesize(
     real: Annotated[Path, typer.Option(help="CSV or Parquet of real patients.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write; never over one that is there.")],
-    generator: Annotated[str, typer.Option(help="marginals (can have --epsilon) or gaussian_copula.")] = "marginals",
+    generator: Annotated[
+        str, typer.Option(help="marginals or dp_vae (with --epsilon), gaussian_copula, ctgan, tvae.")
+    ] = "marginals",
     contract: Annotated[
         Path | None, typer.Option(help="YAML contract; contract.yaml beside the data if not given.")
     ] = None,
@@ -263,12 +265,27 @@ def synthesize(
     delta: Annotated[float, typer.Option(help="Of the differential privacy.")] = 1e-5,
     rows: Annotated[int | None, typer.Option(help="Rows to make; as many as there are patients if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats the table; not with --epsilon.")] = None,
+    fit_epochs: Annotated[
+        int | None, typer.Option(help="ctgan, tvae: passes over the patients; 10 if not given.")
+    ] = None,
+    release_filter: Annotated[
+        str, typer.Option("--filter", help="Hold back rows: none, exact (repeats of a patient) or close; no --epsilon.")
+    ] = "none",
 ) -> None:
     """Make a table of synthetic patients, and say what is guaranteed about it."""
     from pettoolkit.experiment import synthesize as making
 
     made = making.synthesize(
-        real, out, generator=generator, contract=contract, epsilon=epsilon, delta=delta, rows=rows, seed=seed
+        real,
+        out,
+        generator=generator,
+        contract=contract,
+        epsilon=epsilon,
+        delta=delta,
+        rows=rows,
+        seed=seed,
+        fit_epochs=fit_epochs,
+        release_filter=release_filter,
     )
     print("\n".join(made.lines))
 

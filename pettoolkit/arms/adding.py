@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pettoolkit.arms.exchange import Reply, ask
 from pettoolkit.encryption.ckks import Adder
 from pettoolkit.encryption.parameters import SECURITY_BITS, Scheme
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import RunSpec
+
+AT_ONCE = 16
+"""Hospitals asked side by side; more than the cores of most machines that simulate them."""
+
+
+def batched(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Consecutive pieces of at most ``size`` names."""
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
 
 
 class Additions:
@@ -30,21 +39,15 @@ class Additions:
         self._seconds = {"encrypt": 0.0, "add": 0.0, "decrypt": 0.0}
 
     def round(self, number: int, extra: Mapping[str, int | float | str]) -> dict[str, Reply]:
-        """Ask for ``contribute``, add, send the sum with ``apply``, and return what the hospitals say to it."""
-        replies = ask(
-            self._grid,
-            self._spec,
-            "contribute",
-            "training",
-            wants="ciphertext",
-            sites=self._spec.sites,
-            number=number,
-            extra=extra,
-        )
+        """Ask for ``contribute``, add, send the sum with ``apply``, and return what the hospitals say to it.
+
+        Hospitals are asked :data:`AT_ONCE` at a time and their ciphertexts let go when they are added, so that memory
+        here does not grow with the number of hospitals.
+        """
+        adder, encrypting = Adder(self._context), 0.0
+        for some in batched(self._spec.sites, AT_ONCE):
+            encrypting = max(encrypting, self._collect(adder, some, number, extra))
         began = time.perf_counter()
-        adder = Adder(self._context)
-        for site, reply in replies.items():
-            adder.add(reply.blobs, site)
         total = adder.result()
         self._seconds["add"] += time.perf_counter() - began
         applied = ask(
@@ -59,11 +62,31 @@ class Additions:
             blobs=total,
             extra=extra,
         )
-        self._up = max(sum(map(len, reply.blobs)) for reply in replies.values())
         self._down = sum(map(len, total))
-        self._seconds["encrypt"] += max(r.figures["encrypt_seconds"] for r in replies.values())
+        self._seconds["encrypt"] += encrypting
         self._seconds["decrypt"] += max(r.figures["decrypt_seconds"] for r in applied.values())
         return applied
+
+    def _collect(
+        self, adder: Adder, sites: Sequence[str], number: int, extra: Mapping[str, int | float | str]
+    ) -> float:
+        """Add what these hospitals send; seconds that the slowest took to encrypt it."""
+        replies = ask(
+            self._grid,
+            self._spec,
+            "contribute",
+            "training",
+            wants="ciphertext",
+            sites=sites,
+            number=number,
+            extra=extra,
+        )
+        began = time.perf_counter()
+        for site, reply in replies.items():
+            adder.add(reply.blobs, site)
+        self._seconds["add"] += time.perf_counter() - began
+        self._up = max(sum(map(len, reply.blobs)) for reply in replies.values())
+        return max(reply.figures["encrypt_seconds"] for reply in replies.values())
 
     def cost(self) -> dict[str, float]:
         """Expansion against float32, and seconds of all rounds (of the slowest hospital of each)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -155,11 +156,14 @@ def one_row_each(site: Site, spec: RunSpec) -> int:
 def _made(site: Site, spec: RunSpec, budget: DpBudget | None) -> Made:
     real, contract = site.table(spec, "train"), site.narrowed(spec)
     generator = generator_of(spec.options)
+    began = time.perf_counter()
     generator.fit(real, contract, seed=derived_seed(spec.seed, "fit", site.name), dp=budget)
+    # How long a fit takes depends on the patients: under a budget nothing that it does not cover leaves.
+    took = {"fit_seconds": time.perf_counter() - began} if budget is None else {}
     n = int(spec.options["rows"] or len(real))
     seed = derived_seed(spec.seed, "sample", site.name)
     drawn = draw(generator, contract, n, seed=seed, balance=balance_of(spec.options))
-    made = Made(drawn.rows, {"rows": float(len(drawn.rows)), **drawn.figures})
+    made = Made(drawn.rows, {"rows": float(len(drawn.rows)), **took, **drawn.figures})
     return made if _filter(spec) == "none" else _filtered(site, spec, made, real)
 
 

@@ -90,6 +90,7 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
         )
     rows = site.part(spec, "train")
     patient, here = site.training_patients(spec)
+    check_total(site, patients, here)
     conditions.check(
         dp,
         sites=len(spec.sites),
@@ -102,6 +103,18 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
     ledger = ledger_of(site, spec.run_id, Budget(dp.epsilon, dp.delta), plan.mechanism)
     noise = noise_of(site, spec.seed, mode)
     return PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, mode, patient), ledger, plan, here
+
+
+def check_total(site: Site, patients: int, here: int) -> None:
+    """Refuse a number of all hospitals' patients that this hospital's own (public) count shows to be wrong.
+
+    Divided by a number that is too small, a hospital's part leaves the range of an encryption, or does not, as its
+    patients have it; and the rule for settings would be read at the wrong place.
+    """
+    if patients < here:
+        raise Refused(
+            f"hospital {site.name}: the run says that {patients} patients train in all, and {here} do so here alone"
+        )
 
 
 def train_at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[Params, int]:

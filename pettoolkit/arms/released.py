@@ -47,7 +47,8 @@ def figures_of(reported: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     ``synthetic/violations/<rule>`` counts drawn rows or values that broke a rule of contract or physiology,
     ``synthetic/violations_left/<rule>`` those of the table that was handed over; ``synthetic/filter/*`` rows that were
-    held back and mean AUROC before and after; ``synthetic/rows`` and ``synthetic/balance_added`` rows.
+    held back and mean AUROC before and after; ``synthetic/rows`` and ``synthetic/balance_added`` rows;
+    ``cost/fit_seconds`` what fitting took in all hospitals together, in whichever cell it was done.
     """
     out: dict[str, float] = {}
     for figures in reported:
@@ -87,6 +88,8 @@ def notes_of(figures: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _metric(name: str) -> str | None:
+    if name == "fit_seconds":
+        return "cost/fit_seconds"
     kind, _, rule = name.partition("/")
     if kind == "drawn":
         return f"synthetic/violations/{_slug(rule)}"

@@ -18,10 +18,12 @@ from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.encrypted_records.descent import shares
 from pettoolkit.arms.exchange import ask
 from pettoolkit.attacks.inside import PARTS, PATIENT
+from pettoolkit.attacks.insider.outside import insider_views
 from pettoolkit.attacks.models.membership import null_findings
 from pettoolkit.attacks.models.outside import model_view
 from pettoolkit.attacks.protocol import (
     FULL,
+    INSIDER,
     QUICK,
     Effort,
     Finding,
@@ -71,7 +73,7 @@ def measure(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> MeasuredRisk 
     except SiteFailed as error:
         return NotMeasured(f"rows for attacks were not granted ({error}); measure on simulated or own data")
     release = on_model(spec, outcome, people, effort) + on_table(spec, outcome, people, effort)
-    inside = Attacked(not_run={"insider": "not run"})
+    inside = on_insiders(spec, outcome, people, effort, release)
     return measured(
         (*release.findings, *inside.findings),
         release.not_run or {},
@@ -119,6 +121,25 @@ def on_table(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) ->
     floor = null_row(view, people, effort.seed)
     null, _ = run_attacks(attacks, floor.view, floor.people, effort)
     return Attacked(tuple(findings), tuple(null), not_run)
+
+
+def on_insiders(spec: RunSpec, outcome: Outcome, people: People, effort: Effort, release: Attacked) -> Attacked:
+    """Attacks by the coordinator and by a hospital; a coordinator who only holds what is released, sees no more."""
+    try:
+        views = insider_views(spec, outcome, people)
+    except NotRun as why:
+        return Attacked(not_run={"insider": str(why)})
+    found = Attacked(not_run={})
+    for view in views:
+        findings, not_run = run_attacks(attacks_for(view), view, people, effort)
+        found += Attacked(tuple(findings), tuple(null_findings(findings)), not_run)
+    if outcome.released_table is not None and not views:
+        found += Attacked(tuple(map(_as_insider, release.findings)), tuple(map(_as_insider, release.null)))
+    return found
+
+
+def _as_insider(found: Finding) -> Finding:
+    return replace(found, figure=replace(found.figure, view=INSIDER, note="the coordinator holds what is released"))
 
 
 def table_of(released: Mapping[str, Json]) -> pd.DataFrame:

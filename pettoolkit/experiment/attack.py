@@ -245,7 +245,9 @@ def _views(releases: Sequence[Path], contract: Contract, source: str | None) -> 
         name = str(path)
         if len(frame.columns) < 2 or not len(frame):
             lines.append(
-                f"{path}: has no rows" if len(frame.columns) >= 2 else f"{path}: has not two columns of the contract"
+                f"{path}: has no rows"
+                if len(frame.columns) >= 2
+                else f"{path}: has fewer than two columns of the contract"
             )
             continue
         try:

@@ -20,7 +20,7 @@ from pettoolkit.evaluation.robustness import cross_site
 from pettoolkit.experiment.notes import contract_notes, threshold_of
 from pettoolkit.experiment.quality import declared
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.records import Cost, Exposure, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
+from pettoolkit.records import Cost, Exposure, Json, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Executed:
     predictions: Mapping[str, SitePredictions]
     models: Models
     files: Mapping[str, bytes] = field(default_factory=dict)
+    table: Mapping[str, Json] | None = None
+    """What the arm handed over as a table, see :mod:`pettoolkit.experiment.released`."""
 
 
 def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
@@ -41,6 +43,8 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
     SiteFailed, Refused, BadInput
         If a hospital failed or refused, or the arm can't do what was asked.
     """
+    if (reset := getattr(grid, "reset_peaks", None)) is not None:
+        reset()
     before = usage_of(grid)
     metered = MeteredGrid(grid, on_failure="fail")
     outcome = coordinate(metered, spec)
@@ -80,7 +84,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
         coefficients=outcome.coefficients,
         notes=(*outcome.notes, *contract_notes(spec), *quality.notes, *_undefined(judged)),
     )
-    return Executed(result, predictions, outcome.models, quality.files)
+    return Executed(result, predictions, outcome.models, quality.files, outcome.released_table)
 
 
 def own_predictions(scores: Mapping[str, Mapping[str, SitePredictions]]) -> dict[str, SitePredictions]:

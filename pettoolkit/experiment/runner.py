@@ -226,10 +226,12 @@ def _below(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], 
     """Lines under the table; and where hospitals are left out in turn, one summary over all of them."""
     from pettoolkit.experiment.alone import alone_or_together
     from pettoolkit.experiment.leftout import in_turn, worth_of_more
+    from pettoolkit.experiment.samerisk import encrypted_as_plain
 
     groups = in_turn(reports, store.load_predictions)
     joint = [s for s in (group.summary() for group in groups) if s is not None]
     compared = [*alone_or_together(reports, store.load_predictions), *worth_of_more(groups)]
+    compared += encrypted_as_plain(reports)
     return joint, "\n".join(line for line in (*compared, together(reports), *shown_notes(reports)) if line)
 
 
@@ -301,6 +303,7 @@ def _opened(
 def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, config_text: str) -> CellReport:
     from pettoolkit.evaluation.predictions import to_bytes
     from pettoolkit.experiment.execute import execute, weights_of
+    from pettoolkit.experiment.released import table_files
 
     try:
         done = execute(grid, spec, prepared.hash_of(spec))
@@ -317,7 +320,10 @@ def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, confi
         weights=weights_of(done.models),
         config_text=config_text,
         identity=prepared.identity_of(spec),
-        files=done.files,
+        files={
+            **done.files,
+            **table_files(done.table, done.result.privacy.guarantee, prepared.config.responsible.model_dump()),
+        },
     )
     return CellReport(spec, "done", done.result, run_id)
 

@@ -16,11 +16,17 @@ from pettoolkit.cohort.tables import load_tables
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.records import DpSpec
 from pettoolkit.synthesis import protocol
+from pettoolkit.synthesis.drawing import Drawn, draw
 from pettoolkit.synthesis.protocol import DpBudget, Generator
-from pettoolkit.synthesis.rows import violations
+from pettoolkit.synthesis.release_filter import release_filter as release_filter_of
 
 if TYPE_CHECKING:
     from pettoolkit.records import Json
+
+EPOCHS = ("ctgan", "tvae")
+"""Generators that are fitted in epochs."""
+
+FILTERS = ("none", "exact", "close")
 
 MARK = b"pettoolkit"
 """Key of the Parquet file's metadata under which the guarantee is written, as JSON."""
@@ -48,6 +54,8 @@ def synthesize(
     delta: float = 1e-5,
     rows: int | None = None,
     seed: int | None = None,
+    fit_epochs: int | None = None,
+    release_filter: str = "none",
 ) -> Synthesized:
     """Fit a generator on a table and write synthetic rows.
 
@@ -64,6 +72,10 @@ def synthesize(
         How many to make; None makes as many as there are patients.
     seed
         Repeats the table if there is no differential privacy.
+    fit_epochs
+        Of ``ctgan`` and ``tvae``: passes over the patients.
+    release_filter
+        ``exact`` holds back rows that repeat a patient, ``close`` also those too close to one; not with ``epsilon``.
 
     Raises
     ------
@@ -73,16 +85,18 @@ def synthesize(
         If the patients are too few, or have several rows under differential privacy.
     """
     _check_asked(out, generator, epsilon, rows)
-    maker = protocol.create(generator)
+    _check_dials(generator, epsilon, fit_epochs, release_filter)
+    maker = protocol.create(generator, **({} if fit_epochs is None else {"epochs": fit_epochs}))
     patients, described = _patients(real, contract)
     budget = None if epsilon is None else _budget(patients, described, epsilon, delta)
     narrowed = described.select("full")
     seed = secrets.randbits(32) if seed is None or budget is not None else seed
     maker.fit(patients, narrowed, seed=seed, dp=budget)
-    made = maker.sample(len(patients) if rows is None else rows, seed=seed + 1)
+    drawn = draw(maker, narrowed, len(patients) if rows is None else rows, seed=seed + 1)
+    made, held_back = _filtered(drawn.rows, patients, narrowed, release_filter)
     guarantee = _guarantee(maker, generator, epsilon, delta, len(patients))
     _write(made, guarantee, out)
-    return Synthesized(made, guarantee, tuple(_lines(made, maker, narrowed, guarantee, out)))
+    return Synthesized(made, guarantee, (*_lines(made, maker, drawn, guarantee, out), *held_back))
 
 
 def _check_asked(out: Path, generator: str, epsilon: float | None, rows: int | None) -> None:
@@ -104,6 +118,33 @@ def _check_asked(out: Path, generator: str, epsilon: float | None, rows: int | N
         raise BadInput(lines)
 
 
+def _check_dials(generator: str, epsilon: float | None, fit_epochs: int | None, release_filter: str) -> None:
+    lines = []
+    if epsilon is None and generator in protocol.ONLY_DP:
+        lines.append(f"--generator: {generator} exists with differential privacy only; give --epsilon")
+    if fit_epochs is not None and generator not in EPOCHS:
+        lines.append(f"--fit-epochs: belongs to {' and '.join(EPOCHS)}, not to {generator}")
+    if fit_epochs is not None and fit_epochs < 1:
+        lines.append(f"--fit-epochs: must be at least 1 (got {fit_epochs})")
+    if release_filter not in FILTERS:
+        lines.append(f"--filter: must be one of {', '.join(FILTERS)} (got {release_filter})")
+    elif release_filter != "none" and epsilon is not None:
+        lines.append("--filter: reads real rows to decide, which no --epsilon covers; leave one of them out")
+    if lines:
+        raise BadInput(lines)
+
+
+def _filtered(
+    made: pd.DataFrame, patients: pd.DataFrame, contract: Contract, wanted: str
+) -> tuple[pd.DataFrame, list[str]]:
+    if wanted == "none":
+        return made, []
+    kept = release_filter_of(made, patients, contract, "close" if wanted == "close" else "exact")
+    if kept.rows.empty:
+        raise Refused("--filter: holds back every row (take a less faithful generator, or --filter exact)")
+    return kept.rows, [f"Held back: {kept.exact} rows that repeat a patient, {kept.close} too close to one"]
+
+
 def _patients(real: Path, contract: Path | None) -> tuple[pd.DataFrame, Contract]:
     rows_of, described = load_tables(real, contract)
     return pd.concat(rows_of.values(), ignore_index=True), described
@@ -119,24 +160,24 @@ def _budget(patients: pd.DataFrame, contract: Contract, epsilon: float, delta: f
             "--epsilon: some patients have several rows, and a generator protects one row (keep one row per patient)"
         )
     conditions.check(DpSpec(epsilon, delta), sites=1, smallest=len(patients), patient_known=name is not None)
-    return DpBudget.for_epsilon(epsilon, delta, SystemNoise().generator(Draw("synthetic rows")))
+    return DpBudget.for_epsilon(epsilon, delta, SystemNoise().generator(Draw("synthetic rows")), len(patients))
 
 
 def _guarantee(maker: Generator, generator: str, epsilon: float | None, delta: float, patients: int) -> dict[str, Json]:
     said: dict[str, Json] = {"generator": generator, "synthetic": True, "schema_version": 1}
     if epsilon is None:
         return said | {"differential_privacy": None}
-    from pettoolkit.privacy.accounting import gaussian_epsilon
+    from pettoolkit.privacy.accounting import REPLACE_ONE, compose
 
-    mu = math.sqrt(2 * protocol.total_rho(maker.events))
+    replaced = compose([protocol.one_mechanism(maker.events)], delta, REPLACE_ONE)
     return said | {
         "differential_privacy": {
             "epsilon": epsilon,
-            "epsilon_replace_one": gaussian_epsilon(mu * math.sqrt(2), delta),
+            "epsilon_replace_one": replaced,
             "delta": delta,
             "unit": "patient",
             "adjacency": "add or remove one patient",
-            "mechanism": f"{len(maker.events)} sums with Gaussian noise of the system's entropy",
+            "mechanism": "sums over patients with Gaussian noise of the system's entropy",
             "assumptions": [f"the number of patients ({patients}) is public", "each patient has one row"],
         }
     }
@@ -157,9 +198,7 @@ def _write(made: pd.DataFrame, guarantee: dict[str, Json], out: Path) -> None:
         raise BadInput(f"{out}: can't be written ({error.strerror})") from None
 
 
-def _lines(
-    made: pd.DataFrame, maker: Generator, contract: Contract, guarantee: dict[str, Json], out: Path
-) -> list[str]:
+def _lines(made: pd.DataFrame, maker: Generator, drawn: Drawn, guarantee: dict[str, Json], out: Path) -> list[str]:
     lines = [f"wrote {out}: {len(made)} synthetic rows, {len(made.columns)} columns"]
     private = guarantee["differential_privacy"]
     if private is None:
@@ -174,6 +213,10 @@ def _lines(
             "Each further table of the same patients adds to it; choices made by looking at them are not covered."
         )
     lines += [f"Note: {note}" for note in maker.notes]
-    broken = {what: count for what, count in {**maker.counts, **violations(made, contract)}.items() if count}
-    lines += [f"Rules broken: {what}: {count}" for what, count in broken.items()]
+    lines += [f"Note: {note}" for note in drawn.notes]
+    for when, what in (("drawn/", "Rules broken by rows as they were drawn"), ("left/", "Rules broken by the table")):
+        broken = {n.removeprefix(when): v for n, v in drawn.figures.items() if n.startswith(when) and v}
+        lines += [f"{what}: {rule}: {count:.0f}" for rule, count in broken.items()]
+    if clipped := drawn.figures.get("clipped"):
+        lines.append(f"Values clipped to the contract's bounds: {clipped:.0f}")
     return lines

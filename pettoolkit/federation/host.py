@@ -7,7 +7,6 @@ come in and go out as bytes, so that nobody shares an array and bytes on the wir
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ from flwr.supercore.run import Run
 
 from pettoolkit.errors import BadInput, PetError
 from pettoolkit.federation import flower
+from pettoolkit.federation.memory import peak_rss_mb, reset_peak_rss
 
 AppFactory = Callable[[Mapping[str, Any]], ClientApp]
 """Builds the app of some hospitals from what they hold (site name -> payload). Module-level, to reach Ray's workers."""
@@ -52,17 +52,9 @@ def sanitised(message: Message, context: Context, app: Callable[[Message, Contex
     return reply
 
 
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MB (2**20 bytes)."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A packed reply, the CPU seconds that it took, and the worker's peak memory (MB) so far."""
+    """A packed reply, the CPU seconds that it took, and the worker's peak memory (MB) since it was last reset."""
 
     reply: bytes
     cpu_seconds: float
@@ -95,6 +87,11 @@ class Host:
         reply = sanitised(message, self._contexts[message.metadata.dst_node_id], self._app)
         packed = flower.pack(reply)
         return Answer(packed, time.process_time() - start, peak_rss_mb())
+
+    def reset_peak(self) -> float:
+        """Count this process's peak memory from now on, where the system can; gives it as it is now (MB)."""
+        reset_peak_rss()
+        return peak_rss_mb()
 
 
 class HostedGrid(Grid):
@@ -186,8 +183,15 @@ class HostedGrid(Grid):
         return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
     def usage(self) -> Usage:
-        """CPU seconds that each hospital's messages took so far, and the peak memory (MB) of each worker."""
+        """CPU seconds that each hospital's messages took so far, and the peak memory (MB) of each worker.
+
+        The peak is that since :meth:`reset_peaks`, or since the worker's start where the system can't reset it.
+        """
         return {"cpu_seconds": dict(self._cpu), "peak_rss_mb": dict(self._rss)}
+
+    def reset_peaks(self) -> None:
+        """Count every worker's peak memory from now on: what a cell needs, not those before it."""
+        self._rss = self._reset_peaks()
 
     def close(self) -> None:
         """Let go of what the grid holds; may be called twice."""
@@ -197,6 +201,10 @@ class HostedGrid(Grid):
         self._cpu[site] += answer.cpu_seconds
         self._rss[worker] = max(self._rss.get(worker, 0.0), answer.peak_rss_mb)
         return flower.unpack(answer.reply)
+
+    @abstractmethod
+    def _reset_peaks(self) -> dict[str, float]:
+        """Reset the workers that there are, and give their memory (MB)."""
 
     @abstractmethod
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:

@@ -29,6 +29,9 @@ class InProcessGrid(HostedGrid):
         super().__init__(hosted)
         self._host = Host(app_factory, hosted, self.node_ids)
 
+    def _reset_peaks(self) -> dict[str, float]:
+        return {"in-process": self._host.reset_peak()}
+
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
         replies = []
         for message in messages:

@@ -17,7 +17,8 @@ from flwr.app import Message
 
 from pettoolkit.errors import EngineFailed
 from pettoolkit.federation import flower
-from pettoolkit.federation.host import Answer, AppFactory, Host, HostedGrid, peak_rss_mb, safe_reason
+from pettoolkit.federation.host import Answer, AppFactory, Host, HostedGrid, safe_reason
+from pettoolkit.federation.memory import peak_rss_mb
 from pettoolkit.federation.ray_session import on_cluster, start_ray, stop_ray
 
 START_SECONDS = 300.0
@@ -110,6 +111,18 @@ class RayGrid(HostedGrid):
         if self._workers[index] is not None and ray.is_initialized():
             ray.kill(self._workers[index], no_restart=True)
         self._workers[index] = None
+
+    def _reset_peaks(self) -> dict[str, float]:
+        import ray
+
+        asked = {_name(i): worker.reset_peak.remote() for i, worker in enumerate(self._workers) if worker is not None}
+        found: dict[str, float] = {}
+        for name, reference in asked.items():
+            try:
+                found[name] = ray.get(reference, timeout=START_SECONDS)
+            except ray.exceptions.RayError:
+                continue  # a worker that died since is made anew when its hospitals are asked, and says its own then
+        return found
 
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
         delivery = _Delivery(self, time.monotonic() + timeout if timeout is not None else None)
@@ -242,6 +255,10 @@ class Worker:
     def ready(self) -> tuple[str, float]:
         """Why the hospitals did not start (empty if they did), and the peak memory (MB)."""
         return self._problem, peak_rss_mb()
+
+    def reset_peak(self) -> float:
+        """As :meth:`Host.reset_peak`."""
+        return self._host.reset_peak()
 
     def answer(self, request: bytes) -> Answer:
         """As :meth:`Host.answer`."""

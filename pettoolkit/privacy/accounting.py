@@ -21,6 +21,9 @@ ADJACENCIES = (ADD_REMOVE, REPLACE_ONE)
 GRID = 1e-4
 """Discretisation of privacy losses. Coarser grids (1e-3) overstate small budgets by up to a third."""
 
+LARGEST_SAMPLED = 100.0
+"""The memory of a discretised loss distribution grows with epsilon; beyond this a budget means nothing anyway."""
+
 COARSE_GRID = 1e-3
 """For the search for a starting point only."""
 
@@ -83,6 +86,11 @@ def calibrate(epsilon: float, delta: float, steps: int, q: float = 1.0) -> float
         raise BadInput(f"dp.epsilon: must be greater than 0 (got {epsilon})")
     if steps < 1 or not 0 < q <= 1:
         raise BadInput(f"dp: steps must be 1 or more and the sampling probability in (0, 1] (got {steps}, {q})")
+    if q < 1 and epsilon > LARGEST_SAMPLED:
+        raise BadInput(
+            f"dp.epsilon: Poisson batches are accounted up to epsilon {LARGEST_SAMPLED:g} (got {epsilon:g}); "
+            "take less, or the full batch"
+        )
     full = math.sqrt(steps) / gaussian_mu(epsilon, delta)
     return full if q == 1 else _calibrate_sampled(epsilon, delta, steps, q, full)
 

@@ -154,19 +154,19 @@ def check_model(params: Params, shapes: Mapping[str, tuple[int, ...]] | None = N
     Parameters
     ----------
     shapes
-        Shape of each parameter, all float32; None: not checked.
+        Shape of each parameter; None: not checked.
 
     Raises
     ------
     Refused
-        Naming the first parameter that is missing, unknown, of another shape or type, or not finite.
+        Naming the first parameter that is missing, unknown, of another shape, or not finite.
     """
     if shapes is not None:
         for name in sorted({*params, *shapes}):
-            given = (params[name].dtype, tuple(params[name].shape)) if name in params else "nothing"
-            wanted = (torch.float32, tuple(shapes[name])) if name in shapes else "nothing"
+            given = tuple(params[name].shape) if name in params else "missing"
+            wanted = tuple(shapes[name]) if name in shapes else "unknown here"
             if given != wanted:
-                raise Refused(f"dp: the model that came with the request has {given} as {name}, {wanted} is expected")
+                raise Refused(f"dp: {name} of the model that came with the request is {given}, it should be {wanted}")
     for name, value in params.items():
         if not bool(torch.isfinite(value).all()):
             raise Refused(

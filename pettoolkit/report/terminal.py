@@ -25,6 +25,11 @@ WHOLE = ("AUROC (95 %)", "at unseen hospitals", "worst hospital", "seconds")
 """Columns of the table whose texts are never wrapped."""
 LEFT = "bytes out per hospital"
 RISK = "risk of the release"
+FIT = "cost/fit_seconds"
+FITTED_ONCE = (
+    "Seconds are those of training, scoring aside. A generator is fitted once for all models: only the first cell that "
+    "needs it holds the fit, and `show` says how long it took."
+)
 GAP = 2
 """Blanks between columns."""
 
@@ -48,6 +53,8 @@ def comparison(cells: Sequence[Reported], summaries: Sequence[Summary] = (), tog
         parts.append(Text("Means over seeds (and over hospitals left out in turn); worst hospital: of these means."))
     elif single := one_seed(found):
         parts.append(Text(single))
+    if sum(not isinstance(line.mean(FIT), NotMeasured) for line in found) > 1:
+        parts.append(Text(FITTED_ONCE))
     if together:
         parts.append(Text(together))
     parts += _troubles(cells)
@@ -194,6 +201,7 @@ def _block(line: Line, settings: Sequence[str]) -> Panel:
         *_guarantee(line),
         *measured.rows(first.privacy.measured),
         ("AUROC by hospital", _by_site(line)),
+        ("seconds", _seconds(line)),
     ]
     if line.spec.unseen:
         figures.insert(1, ("at unseen hospitals", _at_unseen(line)))
@@ -275,6 +283,12 @@ def _left(line: Line) -> str:
 def _worst(line: Line) -> str:
     worst = line.worst()
     return "undefined" if isinstance(worst, NotMeasured) else f"{worst[0]} {worst[1]:.3f}"
+
+
+def _seconds(line: Line) -> str:
+    fit = line.mean(FIT)
+    fitted = "" if isinstance(fit, NotMeasured) else f"; fitting the generators, once for all models: {fit:.1f} in all"
+    return f"{line.seconds():.1f} of training, scoring aside{fitted}"
 
 
 def _kinds(line: Line) -> str:

@@ -63,7 +63,8 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
     factor = torch.where(torch.isfinite(norms), torch.clamp(clip / norms.clamp(min=LEAST), max=1.0), 0.0)
     out: dict[str, Tensor] = {}
     for name, (a, d) in pairs.items():
-        scaled = torch.where(factor[:, None] > 0, d * factor[:, None], 0.0)
+        counts = factor[:, None] > 0  # what is not finite times 0 would still be not finite
+        scaled, a = torch.where(counts, d * factor[:, None], 0.0), torch.where(counts, a, 0.0)
         weight = scaled.T @ a if isinstance(layers[name], nn.Linear) else (scaled * a).sum(0)
         out |= {f"{name}.weight": weight, f"{name}.bias": scaled.sum(0)}
     return out

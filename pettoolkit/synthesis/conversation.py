@@ -22,10 +22,10 @@ from pettoolkit.synthesis.tree import TINY, Tree, fit_margins, forest, independe
 COUNTS, SCREENING, TABLES = "class counts", "coarse tables of all pairs", "tables of chosen pairs"
 """Names of the queries besides one histogram per column."""
 
-COARSE, FINE = 2, 6
+COARSE, FINE = 2, 4
 """Groups of cells, besides "missing", by which pairs are chosen and then counted."""
 
-CLEAR = 2.0
+CLEAR = 4.0
 """A pair is kept if its dependence is so many times what noise alone would show."""
 
 

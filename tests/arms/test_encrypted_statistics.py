@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.encrypted_statistics import fit, noise
-from pettoolkit.arms.encrypted_statistics.inside import design
+from pettoolkit.arms.encrypted_statistics.inside import HANDLERS, design
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.encryption.matrix import NormalSums, linear_sums, logistic_sums
 from pettoolkit.encryption.packing import upper_triangle
 from pettoolkit.errors import PetError, Refused, SiteFailed
 from pettoolkit.experiment.execute import execute
+from pettoolkit.hospital.request import Request
 from pettoolkit.records import DpSpec, Guarantee, Models, NotMeasured, Outcome, RunSpec, from_json, to_json
 from tests import small_cohort as small
 
@@ -212,6 +214,46 @@ def test_a_round_that_is_asked_again_with_other_weights_is_refused() -> None:
     assert np.array_equal(noise.answer(site, spec, 1, rows, np.zeros(7)).gram, first.gram)
     with pytest.raises(Refused, match="already answered"):
         noise.answer(site, spec, 1, rows, np.ones(7))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e300])
+def test_weights_that_only_some_patients_would_show_are_refused_whoever_is_there(value: float) -> None:
+    spec = small.spec(ARM, dp=DP, rounds=1, clip=2.0)
+    evil = np.zeros(7)
+    evil[-1] = value
+    said = []
+    for missing in (False, True):
+        table = small.rows("east")
+        table["lactate"] = np.nan if missing else 1.0
+        site = small.hospitals(spec, east=table)["east"]
+        with pytest.raises(Refused, match="not finite, or beyond") as refused:
+            noise.answer(site, spec, 1, design(site, spec), evil)
+        said.append(str(refused.value))
+        assert not site.ledgers
+    assert said[0] == said[1]
+
+
+def test_each_round_has_noise_of_its_own() -> None:
+    """At the same weights two rounds differ by their noise alone."""
+    spec = small.spec(ARM, dp=DP, rounds=12, clip=2.0)
+    site = small.hospitals(spec)["east"]
+    rows, plan = design(site, spec), noise.mechanism_of(spec)
+    answers = [noise.answer(site, spec, number, rows, np.zeros(7)) for number in range(1, 13)]
+    sums = np.stack([np.concatenate([upper_triangle(a.gram), a.moment]) for a in answers])
+
+    differences = sums[::2] - sums[1::2]
+    sd = plan.sigma * plan.sensitivity / 3**0.5 * 2**0.5
+    statistic = float(np.sum(differences**2)) / sd**2
+    assert chi2.ppf(5e-5, differences.size) < statistic < chi2.ppf(1 - 5e-5, differences.size)
+
+
+def test_a_total_below_the_hospitals_own_count_is_refused_with_dp() -> None:
+    spec = small.spec(ARM, dp=DP, rounds=1, clip=2.0)
+    site = small.hospitals(spec)["east"]
+
+    with pytest.raises(Refused, match=r"the run says that 100 patients train in all, and 1\d\d do so here alone"):
+        HANDLERS["contribute"](site, Request("contribute", "training", spec, 1, extra={"patients": 100}))
+    assert not site.ledgers
 
 
 def test_a_patient_with_several_rows_is_refused_with_dp() -> None:

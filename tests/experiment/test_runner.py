@@ -231,6 +231,25 @@ def test_a_blank_prevalence_is_said_with_the_result_and_under_the_table(config, 
     assert found.together.count(said) == runner.show(config()).together.count(said) == 1
 
 
+def test_a_second_model_on_the_same_generator_says_how_long_its_fit_took(config) -> None:  # type: ignore[no-untyped-def]
+    text = EXPERIMENT.replace("arms:", "matrix: {model: [logistic, mlp]}\narms:")
+    arms = "  - {arm: synthetic, generator: marginals, epochs: 3}\nseeds: [0]"
+    found = runner.run(config(text[: text.index("  - {arm: local")] + arms + text.split("seeds: [0, 1]")[1]))
+
+    first, second = (cell.result.metrics["cost/fit_seconds"] for cell in found.cells)
+    assert first == second > 0
+    assert "A generator is fitted once" in _table(found)
+
+
+def _table(found: Comparison) -> str:
+    from pettoolkit.report import terminal
+
+    console = terminal.console()
+    with console.capture() as captured:
+        console.print(terminal.comparison(found.cells, found.summaries, found.together))
+    return captured.get()
+
+
 DATED = CONTRACT + '  - {name: admitted, role: date}\nsplit: {by: admitted, cut: "2020-01-01"}\n'
 
 

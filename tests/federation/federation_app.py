@@ -97,6 +97,12 @@ def where(held, content, request, context):
     return reply(request, context, metrics={"pid": os.getpid(), "threads": int(os.environ.get("OMP_NUM_THREADS", "0"))})
 
 
+def swell(held, content, request, context):
+    """Hold 150 MB for a moment."""
+    np.ones(150 * 2**17).sum()
+    return reply(request, context)
+
+
 def leak(held, content, request, context):
     raise ValueError(PATIENT)
 

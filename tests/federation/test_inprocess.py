@@ -4,7 +4,7 @@ from federation_app import PATIENT, make_app
 from flwr.app import Message
 
 from pettoolkit.errors import BadInput
-from pettoolkit.federation import flower, wire
+from pettoolkit.federation import flower, memory, wire
 from pettoolkit.federation.inprocess import InProcessGrid
 
 
@@ -93,3 +93,12 @@ def test_cpu_seconds_are_kept_per_site(inline):
     assert seconds["birch"] > 0
     assert seconds["fir"] == 0
     assert inline.usage()["peak_rss_mb"]["in-process"] > 10
+
+
+@pytest.mark.skipif(not memory._CLEAR.exists(), reason="only Linux can reset a process's peak memory")
+def test_peak_memory_is_counted_anew_for_each_cell(inline):
+    inline.send_and_receive(messages(inline, "swell")[:1])
+    first = inline.usage()["peak_rss_mb"]["in-process"]
+    inline.reset_peaks()
+    inline.send_and_receive(messages(inline, "hello")[:1])
+    assert inline.usage()["peak_rss_mb"]["in-process"] < first - 100

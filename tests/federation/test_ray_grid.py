@@ -14,7 +14,7 @@ from federation_app import PATIENT, SITES, WEIGHTS, broken_factory, make_app, re
 from flwr.serverapp.strategy import FedAvg
 
 from pettoolkit.errors import EngineFailed, SiteFailed
-from pettoolkit.federation import wire
+from pettoolkit.federation import memory, wire
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.federation.ray_grid import RayGrid
@@ -125,6 +125,17 @@ def test_seconds_and_memory_are_measured_where_the_work_is_done(five):
     assert min(usage["peak_rss_mb"].values()) > 10
 
 
+@pytest.mark.skipif(not memory._CLEAR.exists(), reason="only Linux can reset a process's peak memory")
+def test_peak_memory_is_counted_anew_in_every_worker(five, shared):
+    ask(five, "hello", instead={"birch": "swell"})
+    before = shared.usage()["peak_rss_mb"]
+    shared.reset_peaks()
+    ask(five, "hello")
+    after = shared.usage()["peak_rss_mb"]
+    assert set(after) == {"worker-0", "worker-1"}
+    assert after["worker-1"] < before["worker-1"] - 100
+
+
 def test_patient_text_never_crosses(shared, capfd):
     grid = MeteredGrid(shared, on_failure="drop", min_sites=1)
     recreated = shared.recreated
@@ -215,7 +226,7 @@ def test_nobody_else_on_the_network_can_talk_to_our_ray(shared):
 ALONE = """
 import ray
 from federation_app import make_app
-from pettoolkit.federation import wire
+from pettoolkit.federation import memory, wire
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.federation.metered import MeteredGrid
 for _ in range(2):

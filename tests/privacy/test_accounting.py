@@ -171,3 +171,9 @@ def test_the_accountant_is_named() -> None:
 def test_impossible_budgets_are_refused(epsilon: float, delta: float, steps: int, q: float) -> None:
     with pytest.raises(BadInput, match="dp"):
         calibrate(epsilon, delta, steps, q)
+
+
+def test_a_budget_that_no_memory_can_account_for_is_refused_for_samples_alone() -> None:
+    with pytest.raises(BadInput, match="Poisson batches are accounted up to epsilon 100"):
+        calibrate(1e7, 1e-5, 100, q=0.1)
+    assert calibrate(1e7, 1e-5, 100) > 0

@@ -71,6 +71,23 @@ def test_one_seed_says_how_far_a_single_hospital_can_be_trusted() -> None:
     assert "One seed" not in printed(terminal.comparison([first]), width=400)
 
 
+def test_a_generators_fit_is_told_apart_from_the_seconds_of_a_cell() -> None:
+    plain, other = (
+        done(spec("synthetic", model=model), {"a": 0.7}, seconds=0.4)
+        for model in (ModelSpec("logistic"), ModelSpec("mlp", 32))
+    )
+    fitted, again = (
+        replace(cell, result=replace(cell.result, metrics={**cell.result.metrics, "cost/fit_seconds": 3.21}))
+        for cell in (plain, other)
+        if cell.result is not None
+    )
+    assert "A generator is fitted once" in printed(terminal.comparison([fitted, again]))
+    assert "A generator is fitted once" not in printed(terminal.comparison([fitted]))
+    assert "A generator is fitted once" not in printed(terminal.comparison([plain, other]))
+    assert "fitting the generators, once for all models: 3.2 in all" in printed(terminal.blocks([fitted]))
+    assert "0.4 of training, scoring aside" in printed(terminal.blocks([plain]))
+
+
 def test_a_guarantee_has_both_adjacencies_and_never_stands_without_its_collusion_figure() -> None:
     cells = [done(spec(dp=DpSpec(3.0)), {"a": 0.7}, privacy=private(3.0)), done(spec("pooled"), {"a": 0.7})]
     text = printed(terminal.comparison(cells), width=200)

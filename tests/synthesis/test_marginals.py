@@ -9,7 +9,7 @@ from toy_table import CONTRACT, NAMES, people
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.synthesis import noisy
 from pettoolkit.synthesis.cells import cells_of
-from pettoolkit.synthesis.marginals import PAIRS_FROM, Marginals
+from pettoolkit.synthesis.marginals import Marginals
 from pettoolkit.synthesis.noisy import Query, on_simplex
 from pettoolkit.synthesis.protocol import DpBudget
 from pettoolkit.synthesis.rows import violations

@@ -10,7 +10,7 @@ from toy_table import CONTRACT, NAMES, people
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.synthesis.protocol import DpBudget
 from pettoolkit.synthesis.rows import violations
-from pettoolkit.synthesis.sdv_adapter import GaussianCopula
+from pettoolkit.synthesis.sdv_adapter import Ctgan, GaussianCopula, Tvae, batch_of
 
 
 def fitted(rows, seed=0):
@@ -129,3 +129,81 @@ def test_sampling_before_fitting_is_refused():
 def test_an_unknown_distribution_is_refused():
     with pytest.raises(BadInput, match="distribution must be one of norm, "):
         GaussianCopula("normal")
+
+
+DEEP = {"ctgan": Ctgan, "tvae": Tvae}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_generators_obey_the_contract_and_keep_the_prevalence(name):
+    generator = DEEP[name](epochs=1)
+    generator.fit(people(60), CONTRACT, seed=0, dp=None)
+    rows = generator.sample(200, seed=1)
+    assert list(rows.columns) == NAMES
+    assert rows.Sepsis.mean() == pytest.approx(0.2, abs=0.001)
+    assert set(violations(rows, CONTRACT).values()) == {0}
+
+
+def test_seeds_fix_deep_generators_quietly(capfd):
+    def made(seed):
+        generator = Tvae(epochs=2)
+        generator.fit(people(60), CONTRACT, seed=seed, dp=None)
+        return generator.sample(20, seed=4)
+
+    pd.testing.assert_frame_equal(made(0), made(0))
+    assert not made(0).equals(made(1))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("changed", [{"HR": 80.0, "Lactate": np.nan}, {"Ward": "west"}])
+def test_deep_generators_take_odd_columns(name, changed):
+    generator = DEEP[name](epochs=1)
+    generator.fit(people(40).assign(**changed), CONTRACT, seed=0, dp=None)
+    assert len(generator.sample(10, seed=0)) == 10
+
+
+@pytest.mark.slow
+def test_more_epochs_are_more_faithful():
+    real = people(600)
+
+    def distance(epochs):
+        generator = Tvae(epochs=epochs)
+        generator.fit(real, CONTRACT, seed=0, dp=None)
+        rows = generator.sample(3000, seed=1)
+        return abs(rows.Lactate.isna().mean() - real.Lactate.isna().mean())
+
+    assert distance(60) < distance(1)
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_no_epoch_is_refused(name):
+    with pytest.raises(BadInput, match=f"generator {name}: epochs must be at least 1"):
+        DEEP[name](epochs=0)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 399, 400, 5000, 10**6])
+def test_batches_suit_ctgans_packs(rows):
+    size = batch_of(rows)
+    assert size % 10 == 0
+    assert 20 <= size <= 500
+
+
+def test_smoothing_loosens_the_copula():
+    real = people(600)
+
+    def correlation(smoothing):
+        generator = GaussianCopula(smoothing=smoothing)
+        generator.fit(real, CONTRACT, seed=0, dp=None)
+        rows = generator.sample(6000, seed=3)
+        septic = rows[rows.Sepsis == 1]
+        return np.log(septic.Lactate).corr(septic.HR)
+
+    assert correlation(0.0) > correlation(120.0) + 0.08 > 0.15
+    assert abs(correlation(1e9)) < 0.1
+
+
+@pytest.mark.parametrize("smoothing", [-1.0, np.nan])
+def test_negative_smoothing_is_refused(smoothing):
+    with pytest.raises(BadInput, match="smoothing must be at least 0"):
+        GaussianCopula(smoothing=smoothing)

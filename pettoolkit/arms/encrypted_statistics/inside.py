@@ -11,7 +11,7 @@ from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_statistics import fit, noise
 from pettoolkit.arms.encrypted_statistics.scheme import CLIP, columns, scheme_of
-from pettoolkit.arms.private import count, ledger_summary
+from pettoolkit.arms.private import check_total, count, ledger_summary
 from pettoolkit.encryption.ckks import coarse, decrypt_measured, encrypt
 from pettoolkit.encryption.matrix import NormalSums
 from pettoolkit.errors import Refused
@@ -34,6 +34,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     if spec.dp is None:
         packed = fit.sums(spec, *rows, weights).pack(patients)
     else:
+        check_total(site, patients, len(rows[1]))
         packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
     blobs = encrypt(key, packed, f"{_label(spec, number)}/{int(request.extra['patients'])}", site.name)

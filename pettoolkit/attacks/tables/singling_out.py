@@ -200,12 +200,25 @@ def predicates(released: pl.DataFrame, mode: str, wanted: int, seed: int) -> lis
     if mode == "univariate":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Comparisons with None")  # a missing value alone: fits nobody
-            found = anonymeter.univariate_singling_out_queries(released, wanted, rng)
+            order: Any = _Sorted(rng)
+            found = anonymeter.univariate_singling_out_queries(released, wanted, order)
     else:
         found = anonymeter.multivariate_singling_out_queries(
             released, wanted, min(COLUMNS, released.width), ATTEMPTS * wanted, rng
         )
     return list(found)
+
+
+class _Sorted:
+    """A generator whose shuffle does not depend on the order before: polars groups values in a new order each time."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def shuffle(self, queries: list[pl.Expr]) -> None:
+        """Sort by the predicate's text, then shuffle."""
+        queries.sort(key=str)
+        self._rng.shuffle(queries)  # type: ignore[arg-type]  # it takes lists of anything
 
 
 def singled_out(frame: pl.DataFrame, queries: Sequence[pl.Expr]) -> Ints:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from pettoolkit.cohort.contract import Column, Contract
-from pettoolkit.evaluation.quality.distinguish import proxy_strength
 from pettoolkit.evaluation.quality.figures import Beside, Bias, Value
 from pettoolkit.evaluation.quality.groups import levels, memberships, protected
-from pettoolkit.evaluation.quality.models import Name
 from pettoolkit.evaluation.quality.tables import Array, Ints, Table, classes_of, labelled, task_of
 from pettoolkit.evaluation.quality.utility import FLOOR, REAL, SYNTHETIC, Answers
 from pettoolkit.records import NotMeasured
@@ -27,11 +25,8 @@ def biases(
     tables: Mapping[str, Table],
     test: Table,
     answers: Mapping[str, Answers | None],
+    proxies: Mapping[str, Mapping[str, Value]],
     contract: Contract,
-    *,
-    proxy_model: Name,
-    seed: int,
-    trees: int,
 ) -> tuple[Bias, ...]:
     """Measure each protected attribute of the contract.
 
@@ -41,26 +36,20 @@ def biases(
         Rows by part (real, floor, synthetic), equally many.
     answers
         What a model trained on each part said of the ``test`` patients.
+    proxies
+        Within each part the strength of the other columns as a proxy of each attribute.
     """
-    found = []
-    for column in protected(contract):
-        member = memberships(test.frame, column)
-        found.append(
-            Bias(
-                attribute=column.name,
-                groups=levels(column),
-                prevalence_gap=_beside({k: _prevalence_gap(t, column, contract) for k, t in tables.items()}),
-                parity_gap=_beside({k: _parity(a, test, member, contract) for k, a in answers.items()}),
-                odds_gap=_beside({k: _odds(a, test, member, contract) for k, a in answers.items()}),
-                proxy=_beside(
-                    {
-                        k: proxy_strength(t, column, contract, name=proxy_model, seed=seed, trees=trees)
-                        for k, t in tables.items()
-                    }
-                ),
-            )
+    return tuple(
+        Bias(
+            attribute=column.name,
+            groups=levels(column),
+            prevalence_gap=_beside({k: _prevalence_gap(t, column, contract) for k, t in tables.items()}),
+            parity_gap=_beside({k: _parity(a, test, column, contract) for k, a in answers.items()}),
+            odds_gap=_beside({k: _odds(a, test, column, contract) for k, a in answers.items()}),
+            proxy=_beside({k: strengths[column.name] for k, strengths in proxies.items()}),
         )
-    return tuple(found)
+        for column in protected(contract)
+    )
 
 
 def _beside(by_part: Mapping[str, Value]) -> Beside:
@@ -72,11 +61,11 @@ def _prevalence_gap(rows: Table, column: Column, contract: Contract) -> Value:
     return rate_gap(rows.y[kept], memberships(rows.frame, column)[kept], contract, _spread(rows.y[kept]))
 
 
-def _parity(said: Answers | None, test: Table, member: Ints, contract: Contract) -> Value:
+def _parity(said: Answers | None, test: Table, column: Column, contract: Contract) -> Value:
     if said is None:
         return NOT_TRAINED
     outcomes = said.probabilities if task_of(contract) == "number" else said.decided
-    return rate_gap(outcomes, member, contract, _spread(test.y))
+    return rate_gap(outcomes, memberships(test.frame, column), contract, _spread(test.y))
 
 
 def _spread(y: Array) -> float:
@@ -98,12 +87,12 @@ def rate_gap(outcomes: Array, member: Ints, contract: Contract, spread: float) -
     return max(max(share) - min(share) for share in shares)
 
 
-def _odds(said: Answers | None, test: Table, member: Ints, contract: Contract) -> Value:
+def _odds(said: Answers | None, test: Table, column: Column, contract: Contract) -> Value:
     if said is None:
         return NOT_TRAINED
     if task_of(contract) == "number":
         return NO_ERRORS
-    return odds_gap(test.y, said.decided, member, contract)
+    return odds_gap(test.y, said.decided, memberships(test.frame, column), contract)
 
 
 def odds_gap(y: Ints, decided: Ints, member: Ints, contract: Contract) -> Value:

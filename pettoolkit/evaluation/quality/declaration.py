@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -13,18 +14,21 @@ from pettoolkit.errors import BadInput
 from pettoolkit.evaluation.quality import bivariate, rules, sdv_scores, univariate
 from pettoolkit.evaluation.quality.bias import biases
 from pettoolkit.evaluation.quality.distances import Draws
+from pettoolkit.evaluation.quality.distinguish import FOLDS, proxy_strength, told_apart
 from pettoolkit.evaluation.quality.distinguish import ROWS_AT_MOST as TOLD_APART_AT_MOST
-from pettoolkit.evaluation.quality.distinguish import distinguishability
 from pettoolkit.evaluation.quality.figures import (
     INTERNAL,
     Bias,
     Candidate,
     Declaration,
+    Distinguishability,
+    Measured,
     RankAgreement,
     SdmetricsScores,
     Utility,
+    Value,
 )
-from pettoolkit.evaluation.quality.groups import Names
+from pettoolkit.evaluation.quality.groups import Names, protected
 from pettoolkit.evaluation.quality.mode import FULL, Mode, Steps
 from pettoolkit.evaluation.quality.ranks import Trial, agreement, trial
 from pettoolkit.evaluation.quality.tables import LEAST_REAL, LEAST_SYNTHETIC, Table, checked, labelled, task_of
@@ -170,7 +174,7 @@ class _Work:
         All candidates are compared at the size of the smallest, so that one noise floor holds for all of them.
         """
         contract = given.contract
-        steps.begin(2 * len(mode.models) + 2 * ranks + len(made) * (2 + len(mode.models) + mode.sdmetrics + ranks))
+        steps.begin(2 * len(mode.models) + 2 * ranks + len(made) * (3 + len(mode.models) + mode.sdmetrics + ranks))
         size = min(len(real) // 2, *(len(frame) for frame in made.values()))
         table = Table.of(real, contract)
         held = None if holdout is None else Table.of(holdout, contract)
@@ -199,9 +203,6 @@ class _Work:
         pairs = bivariate.pairs(real.frame, frame, contract, draws)
         made = Table.of(frame, contract)
         used, bias = self._models(name, made)
-        self.steps.next(f"{name}: told apart from real rows")
-        few = min(self.size, TOLD_APART_AT_MOST)
-        first, second, pick = draws.halves[0][0][:few], draws.halves[0][1][:few], draws.picks[0][:few]
         return Candidate(
             name=name,
             rows=len(frame),
@@ -209,23 +210,15 @@ class _Work:
             bivariate=univariate.overall([f for p in pairs for f in (p.trend, p.missing_together)]),
             columns=columns,
             pairs=pairs,
-            sdmetrics=self._sdmetrics(name, frame, draws),
             utility=used,
-            distinguishability=distinguishability(
-                real.take(first),
-                real.take(second),
-                made.take(pick),
-                contract,
-                seed=self.seed,
-                trees=mode.trees,
-                resamples=mode.resamples,
-            ),
             bias=bias,
+            distinguishability=self._told_apart(name, made, draws),
+            sdmetrics=self._sdmetrics(name, frame, draws),
+            ranks=self._ranks(name, made),
             rules=rules.rules(real.frame, frame, contract),
             levels=rules.levels(real.frame, frame, contract),
             prevalence=rules.prevalence(real.frame, frame, contract, draws),
             copies=rules.copies(real.frame, frame, None if held is None else held.frame, contract, draws),
-            ranks=self._ranks(name, made),
             worst=worst(columns, pairs, None if isinstance(used, NotMeasured) else used),
             guarantee=self.given.guarantees.get(name, "not stated"),
             notes=self._notes(made),
@@ -242,25 +235,61 @@ class _Work:
         for model in mode.models:
             self.steps.next(f"{name}: {model.replace('_', ' ')}")
             said[model] = train_and_answer(model, rows, self.parts.test, contract, self.seed)
+        self.steps.next(f"{name}: intervals, groups and bias")
         judge = mode.models[0]
-        bias = biases(
-            {**self.parts.train, SYNTHETIC: rows},
-            self.parts.test,
-            {**self.on_real[judge], SYNTHETIC: said[judge]},
-            contract,
-            proxy_model=mode.proxy,
-            seed=self.seed,
-            trees=mode.trees,
-        )
+        proxy = {**self.proxies, SYNTHETIC: self._proxies(rows)}
+        answers = {**self.on_real[judge], SYNTHETIC: said[judge]}
+        bias = biases({**self.parts.train, SYNTHETIC: rows}, self.parts.test, answers, proxy, contract)
         return utility(self.parts, self.on_real, said, contract, mode.resamples), bias
+
+    @cached_property
+    def proxies(self) -> dict[str, dict[str, Value]]:
+        """Proxy strengths within the real parts."""
+        return {} if isinstance(self.parts, NotMeasured) else {k: self._proxies(t) for k, t in self.parts.train.items()}
+
+    def _proxies(self, rows: Table) -> dict[str, Value]:
+        contract, mode = self.given.contract, self.mode
+        return {
+            column.name: proxy_strength(rows, column, contract, name=mode.proxy, seed=self.seed, trees=mode.trees)
+            for column in protected(contract)
+        }
+
+    def _told_apart(self, name: str, made: Table, draws: Draws) -> Distinguishability:
+        self.steps.next(f"{name}: told apart from real rows")
+        few = min(self.size, TOLD_APART_AT_MOST)
+        half = self.real.take(draws.halves[0][0][:few])
+        return Distinguishability(
+            classifier=f"gradient boosting ({self.mode.trees} trees, {FOLDS} folds)",
+            rows=few,
+            auroc=self._apart(half, made.take(draws.picks[0][:few])),
+            floor=self.told_apart_floor,
+        )
+
+    @cached_property
+    def told_apart_floor(self) -> Measured:
+        """How well the two halves of the real rows are told apart: .5, but for chance."""
+        few = min(self.size, TOLD_APART_AT_MOST)
+        first, second = Draws.of(len(self.real), self.size, self.size, 1, self.seed).halves[0]
+        return self._apart(self.real.take(first[:few]), self.real.take(second[:few]))
+
+    def _apart(self, first: Table, second: Table) -> Measured:
+        mode, contract = self.mode, self.given.contract
+        return told_apart(first, second, contract, seed=self.seed, trees=mode.trees, resamples=mode.resamples)
 
     def _sdmetrics(self, name: str, frame: pd.DataFrame, draws: Draws) -> SdmetricsScores | NotMeasured:
         if not self.mode.sdmetrics:
             return NOT_QUICK
         self.steps.next(f"{name}: sdmetrics")
-        (first, second), pick = draws.halves[0], draws.picks[0]
+        half = self.real.frame.iloc[draws.halves[0][0]]
+        floor = self.sdmetrics_floor
+        return sdv_scores.scores(half, frame.iloc[draws.picks[0]], floor, self.given.contract)
+
+    @cached_property
+    def sdmetrics_floor(self) -> Mapping[str, Value] | NotMeasured:
+        """Sdmetrics' scores of the two halves of the real rows."""
+        first, second = Draws.of(len(self.real), self.size, self.size, 1, self.seed).halves[0]
         real = self.real.frame
-        return sdv_scores.scores(real.iloc[first], real.iloc[second], frame.iloc[pick], self.given.contract)
+        return sdv_scores.properties(real.iloc[first], real.iloc[second], self.given.contract)
 
     def _ranks(self, name: str, made: Table) -> RankAgreement | NotMeasured:
         if self.trials is None:

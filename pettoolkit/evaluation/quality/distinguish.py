@@ -10,7 +10,7 @@ import numpy as np
 from pettoolkit.cohort.contract import Column, Contract
 from pettoolkit.cohort.features import encode
 from pettoolkit.evaluation.intervals import Estimate
-from pettoolkit.evaluation.quality.figures import Distinguishability, Measured, Value
+from pettoolkit.evaluation.quality.figures import Measured, Value
 from pettoolkit.evaluation.quality.groups import levels, memberships
 from pettoolkit.evaluation.quality.models import Matrix, Name, build, out_of_fold
 from pettoolkit.evaluation.quality.scores import HeldOut, scored_classes
@@ -33,26 +33,12 @@ as many independent tests: without this, 95 % intervals held .5 in 80-88 % of 40
 TOO_RARE = NotMeasured(f"undefined: fewer than two groups with at least {PROXY_FOLDS} rows each")
 
 
-def distinguishability(
-    real: Table, other: Table, synthetic: Table, contract: Contract, *, seed: int, trees: int, resamples: int
-) -> Distinguishability:
-    """Cross-validated AUROC of gradient boosting that is shown real and synthetic rows, with their outcomes.
-
-    Parameters
-    ----------
-    real, other, synthetic
-        Equally many rows; ``other`` are further real ones, which give the floor: .5, but for chance.
-    """
-    return Distinguishability(
-        classifier=f"gradient boosting ({trees} trees, {FOLDS} folds)",
-        rows=len(real),
-        auroc=told_apart(real, synthetic, contract, seed=seed, trees=trees, resamples=resamples),
-        floor=told_apart(real, other, contract, seed=seed, trees=trees, resamples=resamples),
-    )
-
-
 def told_apart(first: Table, second: Table, contract: Contract, *, seed: int, trees: int, resamples: int) -> Measured:
-    """AUROC with which rows of the second table are recognised; the interval resamples rows."""
+    """Cross-validated AUROC of gradient boosting that is shown the rows of two tables, with their outcomes.
+
+    .5 where the tables are alike, but for chance; below it where each row has its like in the other table. The interval
+    resamples rows.
+    """
     x = np.vstack([_with_outcome(first, contract), _with_outcome(second, contract)])
     y = np.repeat([0, 1], [len(first), len(second)])
     rng = np.random.default_rng([seed, 4])

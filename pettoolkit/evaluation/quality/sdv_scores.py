@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,15 +23,17 @@ ROWS_AT_MOST = 5_000
 
 
 def scores(
-    half: pd.DataFrame, other: pd.DataFrame, synthetic: pd.DataFrame, contract: Contract
+    half: pd.DataFrame, synthetic: pd.DataFrame, floor: Mapping[str, Value] | NotMeasured, contract: Contract
 ) -> SdmetricsScores | NotMeasured:
-    """Column Shapes and Column Pair Trends of half the real rows against as many synthetic and as many real ones.
+    """Put the scores of half the real rows against as many synthetic ones beside those against real ones (``floor``).
 
     Missing values are left out by sdmetrics, except in tables of levels, where they are one more level.
     """
-    if len(used_columns(contract)) > COLUMNS_AT_MOST:
-        return NotMeasured(f"more than {COLUMNS_AT_MOST} columns: sdmetrics would take minutes")
-    made, floor = _properties(half, synthetic, contract), _properties(half, other, contract)
+    made = properties(half, synthetic, contract)
+    if isinstance(made, NotMeasured):
+        return made
+    if isinstance(floor, NotMeasured):
+        return floor
     return SdmetricsScores(
         column_shapes=made["Column Shapes"],
         column_shapes_floor=floor["Column Shapes"],
@@ -45,11 +48,14 @@ def metadata(contract: Contract) -> dict[str, Any]:
     return {"columns": {c.name: {"sdtype": kinds[c.kind]} for c in used_columns(contract)}}
 
 
-def _properties(real: pd.DataFrame, other: pd.DataFrame, contract: Contract) -> dict[str, Value]:
-    from sdmetrics.reports.single_table import QualityReport
-
+def properties(real: pd.DataFrame, other: pd.DataFrame, contract: Contract) -> Mapping[str, Value] | NotMeasured:
+    """Column Shapes and Column Pair Trends by name."""
+    if len(used_columns(contract)) > COLUMNS_AT_MOST:
+        return NotMeasured(f"more than {COLUMNS_AT_MOST} columns: sdmetrics would take minutes")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # constant columns, and sdmetrics' own deprecations
+        from sdmetrics.reports.single_table import QualityReport
+
         report = QualityReport()
         report.generate(real.head(ROWS_AT_MOST), other.head(ROWS_AT_MOST), metadata(contract), verbose=False)
         found = dict(report.get_properties().itertuples(index=False, name=None))

@@ -1,4 +1,4 @@
-"""Nearest released rows: the distance is that of a slow loop, and anonymeter's on plain tables without missing values."""
+"""Nearest released rows: the distance is that of a slow loop, and on plain tables without gaps anonymeter's."""
 
 from __future__ import annotations
 

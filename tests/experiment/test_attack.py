@@ -1,0 +1,190 @@
+"""`pettoolkit attack`: what it measures on anybody's table, says, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from pettoolkit import cli
+from pettoolkit.attacks.protocol import QUICK
+from pettoolkit.errors import BadInput
+from pettoolkit.experiment import attack as attacking
+from pettoolkit.experiment.attack import RiskReport, attack
+from pettoolkit.report import risk
+from pettoolkit.synthesis.anonymise import anonymise
+from tests.attacks.hospital_rows import CONTRACT, people_rows
+
+N = 400
+
+
+def named(n: int, seed: int) -> pd.DataFrame:
+    rows = people_rows(n, seed)
+    return rows.assign(id=[f"p{seed}_{i}" for i in range(n)])
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of the attacks of ``quick``: these tests are about the command, not about how sure one can be."""
+    monkeypatch.setattr(attacking, "EFFORTS", {"quick": replace(QUICK, attacks=100)})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    text = yaml.safe_dump(CONTRACT.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+    (tmp_path / "contract.yaml").write_text(text, encoding="utf-8")
+    named(N, 1).to_csv(tmp_path / "real.csv", index=False)
+    named(N, 2).to_parquet(tmp_path / "reference.parquet", index=False)
+    people_rows(N, 3).to_csv(tmp_path / "fresh.csv", index=False)
+    made = anonymise(people_rows(N, 1), CONTRACT, k=3).generalised
+    made.to_csv(tmp_path / "k3.csv", index=False)
+    return tmp_path
+
+
+def measure(folder: Path, *releases: str, **asked: Any) -> RiskReport:
+    files = [folder / name for name in releases]
+    options = {"attacks": "quick", **asked}
+    return attack(folder / "real.csv", files, folder / "reference.parquet", **options)
+
+
+def test_the_real_table_is_above_and_fresh_patients_are_not(folder: Path) -> None:
+    people_rows(N, 1).to_csv(folder / "copy.csv", index=False)
+    copy, fresh, _ = measure(folder, "copy.csv", "fresh.csv", source="raw").releases
+    assert copy.verdict.state == "above"
+    assert {f.attack for f in fresh.figures if f.interval.low > 0.09} <= {"reidentification"}
+
+
+def test_a_table_with_ranges_is_anonymised_and_has_its_groups_counted(folder: Path) -> None:
+    (found,) = measure(folder, "k3.csv").releases
+    figures = {f.attack: f for f in found.figures}
+    assert found.source == "anonymised"
+    assert figures["reidentification"].success == pytest.approx(
+        1 / figures["reidentification"].details["smallest_group"]
+    )
+    assert figures["exact_match"].success == 1.0  # rounding in the file hides nobody
+
+
+def test_floor_and_ceilings_stand_beside_each_release_and_agree_with_it(folder: Path) -> None:
+    found = measure(folder, "k3.csv")
+    beside = {m.name: {f.attack: f for f in m.figures} for m in found.anchors[str(folder / "k3.csv")]}
+    assert list(beside) == ["fresh patients", "k = 10", "k = 5", "k = 3", "real table"]
+    mine = {f.attack: f for f in found.releases[0].figures}
+    for name in ("inference", "linkability", "homogeneity", "group_inference", "reidentification", "density_ratio"):
+        assert mine[name].success == pytest.approx(beside["k = 3"][name].success, abs=0.01), name
+
+
+def test_several_releases_are_measured_alone_and_together(folder: Path) -> None:
+    other = anonymise(pd.concat([people_rows(N, 1), people_rows(N, 7)], ignore_index=True), CONTRACT, k=3)
+    other.generalised.to_csv(folder / "again.csv", index=False)
+    found = measure(folder, "k3.csv", "again.csv").releases
+    assert [m.name for m in found] == [str(folder / "k3.csv"), str(folder / "again.csv"), "all releases together"]
+    assert [f.attack for f in found[2].figures] == ["intersection"]
+
+
+def test_the_same_seed_writes_the_same_document(folder: Path) -> None:
+    def document(seed: int) -> dict[str, Any]:
+        data = json.loads(json.dumps(measure(folder, "fresh.csv", seed=seed).as_json()))
+        del data["timing"]
+        return data  # type: ignore[no-any-return]
+
+    first = document(5)
+    assert document(5) == first
+    assert document(6)["releases"] != first["releases"]
+    assert first["schema_version"] == 1
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"attacks": "some"}, "--attacks: must be one of quick"),
+    ({"source": "real"}, "--source: must be one of synthetic, anonymised, raw"),
+]
+
+
+@pytest.mark.parametrize(("asked", "line"), WRONG)
+def test_what_can_not_be_asked_has_one_line(folder: Path, asked: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadInput, match=line):
+        measure(folder, "fresh.csv", **asked)
+
+
+def test_a_release_that_does_not_fit_is_named_with_its_cells(folder: Path) -> None:
+    people_rows(30, 3).astype({"age": "object"}).assign(age="old").to_csv(folder / "odd.csv", index=False)
+    with pytest.raises(BadInput, match=r"odd\.csv: row 1: age: is no number, range"):
+        measure(folder, "odd.csv")
+    pd.DataFrame({"other": [1]}).to_csv(folder / "other.csv", index=False)
+    with pytest.raises(BadInput, match="has fewer than two columns of the contract"):
+        measure(folder, "other.csv")
+    with pytest.raises(BadInput, match="there is no such file"):
+        measure(folder, "nowhere.csv")
+
+
+def test_reference_patients_must_not_be_the_real_ones(folder: Path) -> None:
+    named(N, 1).to_parquet(folder / "reference.parquet", index=False)
+    with pytest.raises(BadInput, match=r"400 of its patients are in --real too"):
+        measure(folder, "fresh.csv")
+    named(N, 1).assign(id=[f"q{i}" for i in range(N)]).to_parquet(folder / "reference.parquet", index=False)
+    with pytest.raises(BadInput, match=r"400 of its 400 records are in --real too"):
+        measure(folder, "fresh.csv")
+
+
+def test_a_contract_without_roles_is_measured_as_far_as_it_goes(folder: Path) -> None:
+    columns = [c.model_copy(update={"quasi_identifier": False, "sensitive": False}) for c in CONTRACT.columns]
+    bare = CONTRACT.model_copy(update={"columns": tuple(columns)})
+    (folder / "contract.yaml").write_text(yaml.safe_dump(bare.model_dump(mode="json")), encoding="utf-8")
+    found = measure(folder, "fresh.csv")
+    assert "quasi-identifier" in found.releases[0].not_run["group_inference"]
+    assert set(found.left_out) == {"k = 10", "k = 5", "k = 3"}
+    assert found.releases[0].verdict.state == "undecided"
+
+
+def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["attack", "--real", str(folder / "real.csv"), "--reference", str(folder / "reference.parquet")]
+    asked += ["--release", str(folder / "k3.csv"), "--attacks", "quick"]
+    assert cli.main([*asked, "--out", str(folder / "risk.json")]) == 0
+    text = capsys.readouterr().out
+    document = json.loads((folder / "risk.json").read_text(encoding="utf-8"))
+    assert text.splitlines() == risk.lines(document)
+    assert "ABOVE a threshold" in text
+    assert max(len(line) for line in text.splitlines()) <= 120 + len(str(folder))
+    for word in (
+        "How to read it",
+        "Undecided is no acquittal",
+        "set by no authority",
+        "age, sex, ward",
+        "pulse, lactate",
+    ):
+        assert word in " ".join(text.split())
+    assert cli.main([*asked, "--out", str(folder / "risk.json")]) == 2
+    capsys.readouterr()
+    assert cli.main([*asked, "--format", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {k: v for k, v in again.items() if k != "timing"} == {k: v for k, v in document.items() if k != "timing"}
+
+
+def test_anybodys_attack_comes_in_by_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "red_team_attack.py").write_text(PLUGIN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    found = measure(folder, "fresh.csv", plugins=["red_team_attack"])
+    assert "coin" in {f.attack for f in found.releases[0].figures}
+    assert "coin" in "\n".join(risk.lines(found.as_json()))
+
+
+PLUGIN = """
+import numpy as np
+from pettoolkit.attacks.protocol import Hits, TableView, finding, register
+
+@register
+class Coin:
+    name = "coin"
+    sees = TableView
+    knowledge = "none"
+
+    def run(self, view, people, effort):
+        rng = np.random.default_rng(effort.seed)
+        mine, theirs = people.members.patient, people.control.patient
+        hits = Hits(mine, rng.random(len(mine)) < .5, theirs, rng.random(len(theirs)) < .5)
+        return [finding(self, "membership", hits, wanted=len(mine), seconds=0.0)]
+"""
