@@ -293,8 +293,13 @@ def synthesize(
 @app.command()
 def attack(
     real: Annotated[Path, typer.Option(help="Table (or folder of tables) of the patients whose data were used.")],
-    release: Annotated[list[Path], typer.Option(help="Released table; repeatable, for releases of the same patients.")],
     reference: Annotated[Path, typer.Option(help="Table of patients of the same kind whose data were not used.")],
+    release: Annotated[
+        list[Path] | None, typer.Option(help="Released table; repeatable, for releases of the same patients.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="weights.safetensors of a finished run, its result.json beside it.")
+    ] = None,
     contract: Annotated[
         Path | None, typer.Option(help="YAML contract; contract.yaml beside the real table if not given.")
     ] = None,
@@ -307,12 +312,20 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="JSON file to write; never over one that is there.")] = None,
     output: Output = Format.table,
 ) -> None:
-    """Attack a released table, synthetic or anonymised, and say what an attacker gains from it."""
+    """Attack a released table, synthetic or anonymised, or a saved model, and say what an attacker gains from it."""
     from pettoolkit.experiment import attack as attacking
     from pettoolkit.report import risk
 
     found = attacking.attack(
-        real, release, reference, contract=contract, attacks=attacks, source=source, seed=seed, plugins=plugin or ()
+        real,
+        release or [],
+        reference,
+        model=model,
+        contract=contract,
+        attacks=attacks,
+        source=source,
+        seed=seed,
+        plugins=plugin or (),
     )
     if out is not None:
         attacking.write(found, out)

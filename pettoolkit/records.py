@@ -105,6 +105,20 @@ class RunSpec:
         """Short name of this cell inside a hospital's store and ledger."""
         return digest_of(self.wire())[:16]
 
+    @property
+    def variant(self) -> str:
+        """What tells an arm's variants apart: strategy, method, k, or generator with its dials; ``-`` if nothing does."""
+        options = self.options
+        for key in ("strategy", "generator", "method", "k"):
+            value = options.get(key)
+            if value is not None:
+                break
+        else:
+            return "-"
+        if key == "k":
+            return f"k={value} all" if options.get("scope") == "all" else f"k={value}"
+        return str(value) if key != "generator" else " ".join([str(value), *_dials(options)])
+
     def wire(self) -> dict[str, Json]:
         """What travels to a hospital: the spec without the contract's text and the experiment's name."""
         data = to_json(self)
@@ -113,6 +127,19 @@ class RunSpec:
         if self.attacks == "none":  # a cell without attacks is the cell that it was before there were any
             del data["attacks"], data["risk"]
         return typing.cast("dict[str, Json]", data)
+
+
+def _dials(options: Mapping[str, Json]) -> list[str]:
+    """What was written besides a generator's name, in words; nothing where all is as usual."""
+    words = [] if options.get("scope") in (None, "per_hospital") else [str(options["scope"])]
+    words += [f"{key} {options[key]:g}" for key in ("fit_epochs", "smoothing") if options.get(key) is not None]
+    if options.get("pairs") is not None:
+        words.append("pairs" if options["pairs"] else "no pairs")
+    if options.get("filter") not in (None, "none"):
+        words.append(f"filter {options['filter']}")
+    if (balance := options.get("balance")) is not None:
+        words.append(f"balance {balance['column']} {balance['to']:g}")
+    return words
 
 
 @dataclass(frozen=True)

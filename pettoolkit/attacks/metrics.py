@@ -34,6 +34,9 @@ def risk_metrics(risk: MeasuredRisk | NotMeasured) -> dict[str, float]:
         ]
         if found:
             out[f"risk/{measure}"] = max(found)
+    lowest = [f.details["epsilon_lower_bound"] for f in risk.figures if "epsilon_lower_bound" in f.details]
+    if lowest:
+        out["privacy/epsilon_lower_bound"] = max(lowest)
     for name, verdict in (("reid_max", risk.verdict_release), ("insider_max", risk.verdict_insider)):
         if not isinstance(verdict.figure, NotMeasured):
             out[f"risk/{name}"] = verdict.figure

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.encrypted_records.descent import shares
 from pettoolkit.arms.exchange import ask
+from pettoolkit.attacks.audit import audited
 from pettoolkit.attacks.inside import PARTS, PATIENT
 from pettoolkit.attacks.insider.outside import insider_views
 from pettoolkit.attacks.models.membership import null_findings
@@ -37,14 +39,19 @@ from pettoolkit.attacks.protocol import (
 )
 from pettoolkit.attacks.tables.anchors import null_row
 from pettoolkit.attacks.verdict import measured
+from pettoolkit.cohort.features import feature_names
 from pettoolkit.errors import SiteFailed
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.records import Json, MeasuredRisk, NotMeasured, Outcome, RunSpec
+from pettoolkit.privacy.events import Mechanism
+from pettoolkit.records import Guarantee, Json, MeasuredRisk, NotMeasured, Outcome, RunSpec, from_json
 
 EFFORTS = {"quick": QUICK, "full": FULL}
 
 APART = 2**32
 """Patients of different hospitals never have the same number: so many per hospital."""
+
+TRAINED_PRIVATELY = ("local", "pooled", "federated", "encrypted_aggregation")
+"""Arms whose noise is in the training, in steps."""
 
 TABLES = {"synthetic_records": "synthetic", "anonymised_records": "anonymised"}
 
@@ -73,6 +80,7 @@ def measure(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> MeasuredRisk 
     except SiteFailed as error:
         return NotMeasured(f"rows for attacks were not granted ({error}); measure on simulated or own data")
     release = on_model(spec, outcome, people, effort) + on_table(spec, outcome, people, effort)
+    release += on_mechanism(spec, outcome, people, effort)
     inside = on_insiders(spec, outcome, people, effort, release)
     return measured(
         (*release.findings, *inside.findings),
@@ -121,6 +129,21 @@ def on_table(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) ->
     floor = null_row(view, people, effort.seed)
     null, _ = run_attacks(attacks, floor.view, floor.people, effort)
     return Attacked(tuple(findings), tuple(null), not_run)
+
+
+def on_mechanism(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) -> Attacked:
+    """Audit of a private training in a copy of the cell."""
+    if not isinstance(outcome.privacy.guarantee, Guarantee) or spec.arm not in TRAINED_PRIVATELY:
+        return Attacked()
+    ledger = next(iter(outcome.privacy.ledgers.values()))
+    mechanism = from_json(Mechanism, ledger["mechanisms"][0])
+    features = len(feature_names(contract_of(spec)))
+    training = private.training_of(spec, len(np.unique(people.members.patient)))
+    try:
+        found = audited(features, mechanism, training, outcome.privacy.guarantee.delta, effort)
+    except NotRun as why:
+        return Attacked(not_run={"audit": f"does not apply: {why}"})
+    return Attacked((found,))
 
 
 def on_insiders(spec: RunSpec, outcome: Outcome, people: People, effort: Effort, release: Attacked) -> Attacked:

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pettoolkit.attacks.protocol import FULL, QUICK, Effort, Finding, Group, People, TableView, attacks_for, run_attacks
+from pettoolkit.attacks.protocol import (
+    FULL,
+    QUICK,
+    Effort,
+    Finding,
+    Group,
+    NotRun,
+    People,
+    TableView,
+    TooCostly,
+    attacks_for,
+    run_attacks,
+)
 from pettoolkit.attacks.tables.anchors import NULL, Anchor, anchors
 from pettoolkit.attacks.tables.released import place, read_spans
 from pettoolkit.attacks.verdict import THRESHOLDS, verdict
@@ -32,6 +44,9 @@ SCHEMA_VERSION = 1
 
 EFFORTS: Mapping[str, Effort] = {"quick": QUICK, "full": FULL}
 SOURCES = ("synthetic", "anonymised", "raw")
+SITE = "*hospital*"
+"""Column in which the hospital of each row travels from the reader of tables to :func:`people_of`."""
+
 TOGETHER = "all releases together"
 SAME_RECORDS = 0.01
 """Share of reference patients whose whole record is also in the real table above which they are taken for the same."""
@@ -84,13 +99,14 @@ def attack(
     releases: Sequence[Path],
     reference: Path,
     *,
+    model: Path | None = None,
     contract: Path | None = None,
     attacks: str = "full",
     source: str | None = None,
     seed: int = 0,
     plugins: Sequence[str] = (),
 ) -> RiskReport:
-    """Measure the risk of released tables.
+    """Measure the risk of released tables, or of a saved model.
 
     Parameters
     ----------
@@ -101,6 +117,9 @@ def attack(
     reference
         Table of patients of the same population whose data were not used: half of them are attacked like the others
         (control), the other half is what an attacker may own.
+    model
+        ``weights.safetensors`` of a finished run with its ``result.json`` beside it; see
+        :func:`pettoolkit.experiment.attackmodel.view_of`.
     contract
         YAML contract; ``contract.yaml`` beside ``real`` if not given.
     attacks
@@ -116,7 +135,7 @@ def attack(
     BadInput
         If something is not there, does not fit the contract, or the reference patients are the real ones.
     """
-    _check_asked(releases, attacks, source)
+    _check_asked(releases, model, attacks, source)
     contract = contract or (real if real.is_dir() else real.parent) / DEFAULT_CONTRACT
     patients, described = _load(real, contract)
     outside, _ = _load(reference, contract)
@@ -138,6 +157,8 @@ def attack(
         measured.append(_measure(name, view, people, effort, null, plugins)[0])
     if len(views) > 1:
         measured.append(_together(views, people, effort, plugins))
+    if model is not None:
+        measured.append(_of_model(model, people, effort, plugins))
     return RiskReport(
         releases=tuple(measured),
         anchors=beside,
@@ -200,8 +221,8 @@ def people_of(
     order = np.random.default_rng(derived_seed(seed, "control")).permutation(np.unique(others))
     is_control = np.isin(others, order[: len(order) // 2])
     kept = [c.name for c in (*contract.feature_columns, contract.outcome)]
-    inside = Group(patients[kept].reset_index(drop=True), own, np.full(len(patients), "*"))
-    out = Group(outside[kept].reset_index(drop=True), others, np.full(len(outside), "*"))
+    inside = Group(patients[kept].reset_index(drop=True), own, patients[SITE].to_numpy(dtype=np.str_))
+    out = Group(outside[kept].reset_index(drop=True), others, outside[SITE].to_numpy(dtype=np.str_))
     return People(inside, out.take(is_control), out.take(~is_control))
 
 
@@ -214,10 +235,10 @@ def _same_records(patients: pd.DataFrame, outside: pd.DataFrame, contract: Contr
     return len(keys[0] & keys[1])
 
 
-def _check_asked(releases: Sequence[Path], attacks: str, source: str | None) -> None:
+def _check_asked(releases: Sequence[Path], model: Path | None, attacks: str, source: str | None) -> None:
     lines = []
-    if not releases:
-        lines.append("--release: at least one table is needed")
+    if not releases and model is None:
+        lines.append("--release: at least one table is needed (or --model)")
     if attacks not in EFFORTS:
         lines.append(f"--attacks: must be one of {', '.join(EFFORTS)} (got {attacks})")
     if source is not None and source not in SOURCES:
@@ -229,8 +250,10 @@ def _check_asked(releases: Sequence[Path], attacks: str, source: str | None) -> 
 
 
 def _load(path: Path, contract: Path) -> tuple[pd.DataFrame, Contract]:
+    """All hospitals' rows, with the hospital of each in :data:`SITE`."""
     rows_of, described = load_tables(path, contract)
-    return pd.concat(rows_of.values(), ignore_index=True), described.select("full")
+    named = [rows.assign(**{SITE: name}) for name, rows in rows_of.items()]
+    return pd.concat(named, ignore_index=True), described.select("full")
 
 
 def _views(releases: Sequence[Path], contract: Contract, source: str | None) -> dict[str, TableView]:
@@ -287,6 +310,21 @@ def _together(views: Mapping[str, TableView], people: People, effort: Effort, pl
     judged = verdict(found, view="release", not_run=not_run)
     rows = sum(len(frame) for frame in frames.values())
     return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged)
+
+
+def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
+    from pettoolkit.attacks.models.membership import null_findings
+    from pettoolkit.experiment.attackmodel import view_of
+
+    try:
+        view = view_of(path, people)
+        found, not_run = run_attacks(attacks_for(view, plugins), view, people, effort)
+    except TooCostly as why:
+        found, not_run = [], {"membership": f"cost: {why}"}
+    except NotRun as why:
+        found, not_run = [], {"membership": str(why)}
+    judged = verdict(found, view="release", null=null_findings(found), not_run=not_run)
+    return Measured(str(path), "model", len(people.members), tuple(f.figure for f in found), not_run, judged)
 
 
 def _anchors(

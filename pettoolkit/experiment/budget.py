@@ -87,11 +87,13 @@ class Explained:
                 f"noise local: each of {self.sites} hospitals adds all of it, so that nobody need be trusted; "
                 f"the sum over them has sigma {self.sum_sigma:.4g}, as loud as {self.sum_sigma:.1f} patients",
             )
-        some = ", ".join(f"{epsilon:.3g} if {c}" for c, epsilon in self.if_sites_collude.items())
+        alone, *more = self.if_sites_collude.items()
+        together = ", ".join(f"{epsilon:.3g} against {c}" for c, epsilon in more)
         return (
             f"noise shared: each of {self.sites} hospitals adds sigma {self.site_sigma:.4g}, "
             f"the sum over all of them has {self.sum_sigma:.4g}; only under encryption",
-            f"of {self.sites} hospitals, epsilon is {some} collude (without the coordinator)",
+            f"that epsilon is against outsiders and the coordinator; against one curious hospital, which knows its own "
+            f"noise, it is {alone[1]:.3g}; {together} hospitals together",
             f"epsilon is {self.if_coordinator_and_site_collude:.3g} if the coordinator and any one hospital collude",
         )
 

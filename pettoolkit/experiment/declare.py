@@ -25,6 +25,7 @@ from pettoolkit.records import to_json
 
 if TYPE_CHECKING:
     from pettoolkit.evaluation.quality.figures import Declaration
+    from pettoolkit.records import Json
 
 Names = npt.NDArray[np.object_]
 
@@ -110,7 +111,16 @@ def declare(
 
 def as_json(declaration: Declaration) -> str:
     """Write a declaration as JSON; ``pettoolkit/evaluation/quality/declaration.schema.json`` describes it."""
-    return json.dumps(to_json(declaration), indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_rounded(to_json(declaration)), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _rounded(value: Json) -> Json:
+    """Keep six significant digits, more than any figure of patients deserves."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _check_asked(synthetic: Sequence[Path], out: Path | None) -> None:

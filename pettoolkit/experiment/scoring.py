@@ -6,6 +6,7 @@ ciphertexts, nothing else, and answers with ciphertexts.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from dataclasses import dataclass
@@ -86,7 +87,15 @@ def score(
     if key is not None and not encrypted:
         raise BadInput("--key belongs to --encrypted: in the clear there is nothing to decrypt")
     model = _model(weights)
+    forest = "root" in model
+    if forest and encrypted:
+        raise BadInput(
+            f"{weights}: gradient boosting compares values, which these ciphertexts can't; encrypted scoring takes "
+            "logistic regression (score this one without --encrypted)"
+        )
     rows, full = new_patients(table, contract)
+    if forest:
+        return Scored(_names(rows, full), _forest_scores(model, rows, full, weights))
     x = encode(rows, _fitting(full, model, weights)).astype(np.float64)
     clear = _probabilities(_logits(model, x))
     patients = _names(rows, full)
@@ -140,8 +149,8 @@ def _model(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: can't be read as weights of a run ({error})") from None
     if any("/" in name for name in arrays):
         raise BadInput(f"{path}: holds one model per hospital; take a run whose hospitals share one")
-    if "layer0.weight" not in arrays:
-        raise BadInput(f"{path}: holds no model of ours (there is no layer0.weight)")
+    if "layer0.weight" not in arrays and "root" not in arrays:
+        raise BadInput(f"{path}: holds no model of ours (there is neither layer0.weight nor root)")
     return arrays
 
 
@@ -153,6 +162,25 @@ def _fitting(full: Contract, model: dict[str, Any], path: Path) -> Contract:
         if len(feature_names(narrowed)) == wanted:
             return narrowed
     raise BadInput(f"{path}: the model has {wanted} features, which is no feature set of contract {full.name}")
+
+
+def _forest_scores(model: dict[str, Any], rows: pd.DataFrame, full: Contract, path: Path) -> Floats:
+    """Score with gradient boosting, whose trees do not tell how many features there were: the run's result does."""
+    from pettoolkit.models.boosting import Forest
+
+    beside = path.with_name("result.json")
+    try:
+        features = json.loads(beside.read_text(encoding="utf-8"))["spec"]["features"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{path}: gradient boosting does not tell its feature set; leave result.json of the same run beside it"
+        ) from None
+    narrowed = full.select("full" if features == "full" else "compact")
+    try:
+        forest = Forest.of(model, len(feature_names(narrowed)))
+    except ValueError as error:
+        raise BadInput(f"{path}: is no model for contract {full.name} ({error})") from None
+    return forest.scores(encode(rows, narrowed))
 
 
 def _logits(model: dict[str, Any], x: Floats) -> Floats:

@@ -15,7 +15,7 @@ from pettoolkit.cohort.contract import Contract, FeatureSet
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.policy import Policy
-from pettoolkit.hospital.splits import Index, Split, first_of_each, split_patients
+from pettoolkit.hospital.splits import Index, Split, first_of_each, first_patients, split_patients
 from pettoolkit.hospital.store import MemoryStore, Store
 from pettoolkit.models.training import Rows
 from pettoolkit.privacy.ledger import Ledger, Lifetime
@@ -175,8 +175,5 @@ class Site:
         )
 
     def _first(self, chosen: Index, patients: int, seed: int) -> Index:
-        """All rows of the first patients in a seeded order that does not depend on how many are asked for."""
-        numbers = self.numbers(chosen)
-        everybody = np.unique(numbers)
-        order = np.random.default_rng([seed, len(everybody)]).permutation(len(everybody))
-        return chosen[np.isin(numbers, everybody[order[:patients]])]
+        """All rows of the first patients in a seeded order that depends on nobody else and not on how many are asked."""
+        return chosen[first_patients(self.patients()[chosen], patients, seed, self.salt)]

@@ -39,6 +39,26 @@ def first_of_each(patients: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
     return numbers
 
 
+def first_patients(patients: npt.NDArray[np.object_], n: int, seed: int, salt: bytes = b"") -> npt.NDArray[np.bool_]:
+    """Mark the rows of the first ``n`` patients in an order that a keyed hash gives each of them by itself.
+
+    So nobody's place depends on who else is there: with one patient more, at most one other leaves. More patients
+    include fewer.
+
+    Parameters
+    ----------
+    patients
+        Patient id of each row, shape (rows,).
+    seed, salt
+        As in :func:`split_patients`, whose order is another one.
+    """
+    ids, row_patient = np.unique(patients.astype(str), return_inverse=True)
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[np.argsort(_keyed(ids, salt + f"{seed}/sub-sample".encode()), kind="stable")[:n]] = True
+    marked: npt.NDArray[np.bool_] = chosen[row_patient]
+    return marked
+
+
 def split_patients(
     patients: npt.NDArray[np.object_],
     outcome: npt.NDArray[np.generic],
@@ -72,8 +92,7 @@ def split_patients(
     dated = np.zeros(len(ids), dtype=bool)
     if tested is not None:
         np.logical_or.at(dated, row_patient, tested)
-    key = hashlib.blake2b(salt + str(seed).encode(), digest_size=16).digest()
-    order = np.array([hashlib.blake2b(i.encode(), key=key, digest_size=8).digest() for i in ids], dtype="S8")
+    order = _keyed(ids, salt + str(seed).encode())
 
     part = np.full(len(ids), "test", dtype="U10")
     shares = {
@@ -96,3 +115,9 @@ def split_patients(
     return Split(
         **{name: np.flatnonzero(of_row == name) for name in ("train", "validation", "test", "control", "attacker")}
     )
+
+
+def _keyed(ids: npt.NDArray[np.str_], secret: bytes) -> npt.NDArray[np.bytes_]:
+    """A hash of each id, by which they are ordered; shape of ``ids``."""
+    key = hashlib.blake2b(secret, digest_size=16).digest()
+    return np.array([hashlib.blake2b(i.encode(), key=key, digest_size=8).hexdigest() for i in ids], dtype="S16")

@@ -16,6 +16,12 @@ COORDINATOR = "coordinator"
 
 SIMULATION = "simulation: epsilon is what a deployment would give"
 
+SPLIT = (
+    "the split of each hospital's patients into training and test is taken as fixed: the guarantee is for training "
+    "patients given the split"
+)
+"""The split ranks patients within an outcome: one patient more, or another outcome, moves others over its edges."""
+
 NOT_COVERED = (
     "tuning: settings were chosen with other runs in view, which no ledger here holds",
     "test metrics: scores of test patients are computed without noise",
@@ -127,11 +133,12 @@ def _words(m: Mechanism) -> str:
 
 
 def _assumptions(used: tuple[Mechanism, ...], noise: str, sites: int, simulated: bool) -> tuple[str, ...]:
-    lines = ["the number of patients in each hospital is public", "each patient is in one hospital only"]
+    lines = ["the number of training patients in each hospital is public", "each patient is in one hospital only", SPLIT]
     if noise == "shared":
         honest = min((m.honest_sites for m in used), default=sites)
         lines += [
             f"at least {honest} of {sites} hospitals are honest: they add their part of the noise and keep it secret",
+            "the headline is against outsiders and the coordinator; a hospital knows its own part of the noise",
             "no collusion: no hospital gives the coordinator its key or a decrypted sum's parts",
         ]
     elif noise == "central":

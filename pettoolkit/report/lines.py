@@ -103,7 +103,10 @@ class Line:
         return statistics.fmean(r.cost.train_seconds for r in self.results)
 
     def guarantee(self) -> str:
-        """The largest epsilon of the cells under both adjacencies, and what is left of it if parties collude.
+        """The largest epsilon of the cells under both adjacencies, and what is left of it against whom it is larger.
+
+        With shared noise the headline holds against outsiders and the coordinator. A hospital knows its own part of the
+        noise, so that another figure holds against a curious one, and a third if the coordinator gets a key.
 
         ``none`` if any of the cells has no guarantee for patients.
         """
@@ -116,6 +119,9 @@ class Line:
         replaced = _largest(g.epsilon_replace_one for g in stated)
         if replaced is not None:
             said += f" (replace-one {replaced:.3g})"
+        curious = [g.epsilon_if_sites_collude["1"] for g in stated if "1" in g.epsilon_if_sites_collude]
+        if curious:
+            said += f"; {max(curious):.3g} against one curious hospital"
         colluding = _largest(g.epsilon_if_coordinator_and_site_collude for g in stated)
         if colluding is not None:
             said += f"; {colluding:.3g} if coordinator and a hospital collude"

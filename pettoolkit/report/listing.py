@@ -26,13 +26,7 @@ class Reported(Protocol):
 
 def variant(spec: RunSpec) -> str:
     """Strategy, generator, method or k of the arm; ``-`` if it has none."""
-    for key in ("strategy", "generator", "method", "k"):
-        value = spec.options.get(key)
-        if value is not None:
-            if key == "k":
-                return f"k={value} all" if spec.options.get("scope") == "all" else f"k={value}"
-            return str(value)
-    return "-"
+    return spec.variant
 
 
 def params(spec: RunSpec) -> dict[str, Json]:

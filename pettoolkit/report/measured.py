@@ -10,6 +10,9 @@ from pettoolkit.records import AttackFigure, MeasuredRisk, NotMeasured, RunResul
 MOST = 6
 """Figures of a view that a block names, the strongest first; all are in the result."""
 
+CANARY, BOTH = "canary", "coordinator and a hospital"
+"""Instead of a hospital: figures of the audit, and of insiders who collude. No verdict counts them."""
+
 AUC = "membership_auc"
 TPR = "membership_tpr_at_1pct_fpr"
 
@@ -40,6 +43,11 @@ def rows(measured: MeasuredRisk | NotMeasured) -> list[tuple[str, str]]:
         worst = worst_site(measured.figures, view)
         if worst is not None:
             out.append(("", f"by hospital, at most: {worst.site} {_figure(worst)}"))
+    for figure in measured.figures:
+        if figure.site == CANARY:
+            out.append(("audit", figure.note))
+    colluding = [f for f in measured.figures if f.site == BOTH and f.measure == AUC]
+    out += [("if both collude", f"{_figure(f)}; {f.note}") for f in colluding]
     alarms = [f for f in measured.figures if f.details.get("alarm")]
     if alarms:
         out.append(("ALARM", "; ".join(f"{f.attack} {f.measure}: {f.note}" for f in alarms)))
@@ -50,7 +58,8 @@ def rows(measured: MeasuredRisk | NotMeasured) -> list[tuple[str, str]]:
 
 def worst_site(figures: Sequence[AttackFigure], view: str) -> AttackFigure | None:
     """The hospital with the highest lower end."""
-    return max((f for f in figures if f.view == view and f.site != "*"), key=lambda f: f.interval.low, default=None)
+    hospitals = [f for f in figures if f.view == view and f.site not in ("*", CANARY, BOTH)]
+    return max(hospitals, key=lambda f: f.interval.low, default=None)
 
 
 def _figure(figure: AttackFigure) -> str:

@@ -55,7 +55,8 @@ def _people(document: Json) -> str:
 def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
     judged = release["verdict"]
     out = [
-        f"== {release['name']} ({release['source']}, {release['rows']} rows)",
+        f"== {release['name']} ({release['source']}, {release['rows']} "
+        + ("patients trained on)" if release["source"] == "model" else "rows)"),
         *_wrapped(f"{STATES[judged['state']]}. {_plainly(judged['why'])}.", ""),
     ]
     if not isinstance(judged["figure"], Mapping):

@@ -180,8 +180,8 @@ def _unbroken(column: str, text: str) -> list[str]:
     """Pieces of a cell between which it may be wrapped."""
     if column in WHOLE:
         return [text, column]
-    if column == "guarantee":  # the headline is both figures of epsilon
-        return [text.partition(" if ")[0].rpartition(" ")[0] if ";" in text else text]
+    if column == "guarantee":  # the headline is epsilon under both adjacencies
+        return [f"{text.partition(';')[0]};" if ";" in text else text]
     return [*text.split(), column]
 
 
@@ -305,8 +305,11 @@ def _guarantee(line: Line) -> list[tuple[str, str]]:
         ("how", f"{stated.mechanism}; accountant: {stated.accountant}"),
     ]
     if stated.epsilon_if_sites_collude:
-        figures = ", ".join(f"{c}: {epsilon:.3g}" for c, epsilon in sorted(stated.epsilon_if_sites_collude.items()))
-        rows.append(("epsilon if hospitals collude", f"{figures} (so many of them, without the coordinator)"))
+        by_number = sorted(stated.epsilon_if_sites_collude.items(), key=lambda item: int(item[0]))
+        figures = ", ".join(f"{c}: {epsilon:.3g}" for c, epsilon in by_number)
+        rows.append(
+            ("epsilon against hospitals", f"{figures} (so many together; each knows its own noise, no coordinator helps)")
+        )
     rows += [
         (name, "; ".join(said))
         for name, said in (("assumes", stated.assumptions), ("does not cover", stated.not_covered))

@@ -8,9 +8,6 @@ from dataclasses import replace
 
 from pettoolkit.records import Guarantee, Json, ModelSpec, NotMeasured, RunResult, RunSpec, Summary, digest_of
 
-VARIANT_KEYS = ("strategy", "generator", "method", "k")
-"""The option that tells an arm's variants apart, whichever the arm has."""
-
 SMALL = 0.01
 """Below this, 4 decimals would leave fewer than 2 digits: 4 significant digits are kept instead."""
 
@@ -36,13 +33,7 @@ def params_of(spec: RunSpec) -> dict[str, str]:
 
 def variant_name(spec: RunSpec) -> str:
     """Strategy, generator, method or k of the arm, ``-`` if it has none."""
-    for key in VARIANT_KEYS:
-        value = spec.options.get(key)
-        if value is not None:
-            if key == "k":
-                return f"k={value} all" if spec.options.get("scope") == "all" else f"k={value}"
-            return str(value)
-    return "-"
+    return spec.variant
 
 
 def model_name(model: ModelSpec) -> str:
@@ -107,8 +98,8 @@ def _settings(spec: RunSpec) -> dict[str, Json]:
 
 def _said(value: Json) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
+        return ", ".join(map(str, value)) or "none"
+    return "not set" if value is None else str(value)
 
 
 def metrics_of(result: RunResult) -> dict[str, float]:

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 
 from pettoolkit.arms.app import coordinate
+from pettoolkit.arms.augmented.mixed import GENERATOR_SHARE
 from pettoolkit.arms.registry import ARMS
-from pettoolkit.errors import BadInput, SiteFailed
+from pettoolkit.errors import BadInput, Refused, SiteFailed
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.execute import execute
 from pettoolkit.experiment.matrix import expand
-from pettoolkit.records import Models, Outcome
+from pettoolkit.hospital.site import Site
+from pettoolkit.privacy.accounting import compose, gaussian_mu
+from pettoolkit.records import DpSpec, Models, Outcome
 from tests import small_cohort as small
 
 BOOSTED = ("local", "pooled", "anonymised", "synthetic", "augmented")
@@ -181,9 +184,85 @@ def test_gradient_boosting_is_never_trained_with_dp(arm: str) -> None:
 
 def test_rows_with_a_guarantee_may_train_a_forest_of_fixed_size() -> None:
     from pettoolkit.models.predictor import FIXED_TREES
-    from pettoolkit.records import DpSpec
 
     spec = small.spec("synthetic", model="gradient_boosting", dp=DpSpec(5.0), epochs=200, learning_rate=None)
     with small.grid(small.hospitals()) as grid:
         outcome = coordinate(grid, spec)
     assert len(outcome.models.by_site[Models.SHARED].unpack()["root"]) == FIXED_TREES + 1
+
+
+# -- differential privacy: a patient is in the generator and in the hospital's own model ----------------
+
+
+def private(epsilon: float = 2.0, **options: object) -> tuple[Outcome, dict[str, Site]]:
+    of = small.spec("augmented", dp=DpSpec(epsilon), **options)
+    sites = small.hospitals()
+    with small.grid(sites) as grid:
+        return coordinate(grid, of), sites
+
+
+def test_generator_and_training_are_two_entries_of_one_ledger_that_add_up_to_the_budget() -> None:
+    outcome, sites = private()
+    for site in sites.values():
+        (ledger,) = site.ledgers.values()
+        generator, training = (event.mechanism for event in ledger.events)
+        mu = gaussian_mu(2.0, 1e-5)
+        spent = [m.steps / m.sigma**2 for m in (generator, training)]
+        assert spent == pytest.approx([GENERATOR_SHARE * mu**2, (1 - GENERATOR_SHARE) * mu**2], rel=1e-6)
+        assert ledger.epsilon() == pytest.approx(2.0, rel=1e-6)
+        # neither alone is what is stated: together they are
+        for one in (generator, training):
+            assert compose([one], 1e-5) < 1.7
+    assert outcome.privacy.guarantee.epsilon == pytest.approx(2.0, rel=1e-6)  # type: ignore[union-attr]
+
+
+def test_anything_more_is_refused_by_the_ledger() -> None:
+    from pettoolkit.arms.augmented import mixed
+
+    _, sites = private()
+    of = small.spec("augmented", dp=DpSpec(2.0))
+    others = sites["north"].part(of, "train")
+    with pytest.raises(Refused, match=r"beyond this run's budget of 2"):
+        mixed.train(sites["east"], of, others)  # another table of others' rows: another answer
+
+
+def test_the_others_rows_get_no_noise_and_own_patients_do() -> None:
+    import torch
+
+    from pettoolkit.arms.augmented.mixed import MixedRows
+    from pettoolkit.arms.common import start
+    from pettoolkit.privacy.events import gaussian
+    from pettoolkit.privacy.gradients import engine_for
+    from pettoolkit.privacy.noise import Draw, SeededNoise
+
+    of = small.spec("augmented", dp=DpSpec(2.0))
+    sites = small.hospitals()
+    net, initial = start(of, small.CONTRACT.select("compact"))
+    own, others = sites["east"].part(of, "train"), sites["west"].part(of, "train")
+    engine, noise = engine_for(net, "auto"), SeededNoise(0, "east")
+    rows = MixedRows(engine, own.x, own.y, noise, "local", None, others, 3)
+    quiet, loud = (rows.noisy_sum(initial, gaussian(sigma, 1, 1.0), Draw("x")) for sigma in (0.0, 2.0))
+    parts = [engine.clipped_sum(initial, r.x, r.y, 1.0).gradient for r in (own, others)]
+    normals = noise.normals(Draw("x"), sum(v.numel() for v in initial.values()))
+    for name in initial:
+        torch.testing.assert_close(quiet[name], 3 * parts[0][name] + parts[1][name])
+    moved = torch.cat([(loud[name] - quiet[name]).flatten() for name in sorted(initial)])
+    np.testing.assert_allclose(moved.numpy(), 3 * 2.0 * normals, rtol=1e-3, atol=1e-3)
+
+
+def test_others_rows_help_under_dp_too() -> None:
+    def auroc(arm: str) -> float:
+        spec = replace(small.spec(arm, dp=DpSpec(3.0)), patients_per_site=60)
+        spec = replace(spec, options={**spec.options, "learning_rate": None, "epochs": None})
+        with small.grid(small.hospitals(**{name: small.rows(name, 600) for name in small.SITES})) as grid:
+            return execute(grid, spec, "hash").result.metrics["utility/auroc"]
+
+    assert auroc("augmented") > auroc("local") - 0.05
+
+
+def test_balance_reaches_the_hospitals_and_is_put_back() -> None:
+    plain, balanced = run(), run(balance={"column": "y", "to": 0.7})
+    assert balanced.figures["synthetic/balance_added"] > 50
+    for site in small.SITES:
+        a, b = (o.models.by_site[site].unpack()["layer0.bias"] for o in (plain, balanced))
+        assert abs(float(a[0] - b[0])) < 1.0

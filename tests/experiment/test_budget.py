@@ -47,6 +47,10 @@ def test_shared_noise_comes_with_what_is_left_under_collusion() -> None:
 
     assert list(shared.if_sites_collude.values()) == pytest.approx([1.13, 1.33, 1.66, 2.44], abs=0.01)
     assert shared.if_coordinator_and_site_collude == pytest.approx(2.44, abs=0.01)
+    assert shared.lines()[-2] == (
+        "that epsilon is against outsiders and the coordinator; against one curious hospital, which knows its own "
+        "noise, it is 1.13; 1.32 against 2, 1.66 against 3, 2.44 against 4 hospitals together"
+    )
     assert shared.lines()[-1] == "epsilon is 2.44 if the coordinator and any one hospital collude"
 
 

@@ -109,12 +109,10 @@ def test_the_outcome_may_have_several_classes_or_be_a_number(folder: Path, task:
 
 
 def test_a_whole_number_between_0_and_1_is_yes_or_no(folder: Path) -> None:
-    text = (
-        (folder / "contract.yaml")
-        .read_text(encoding="utf-8")
-        .replace("kind: binary, role", "low: 0, high: 1, integer: true, role")
-    )
-    (folder / "contract.yaml").write_text(text, encoding="utf-8")
+    path = folder / "contract.yaml"
+    text = path.read_text(encoding="utf-8")
+    asked = "low: 0, high: 1, integer: true, role: outcome"
+    path.write_text(text.replace("kind: binary, role: outcome", asked), encoding="utf-8")
     assert run(folder).task == "binary"
 
 

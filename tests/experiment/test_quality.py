@@ -7,18 +7,17 @@ import json
 import jsonschema
 import pytest
 
+from pettoolkit.arms.app import coordinate
 from pettoolkit.evaluation.quality import schema
 from pettoolkit.experiment.execute import Executed, execute
-from pettoolkit.experiment.quality import ARTIFACT
+from pettoolkit.experiment.quality import ARTIFACT, declared
+from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.policy import Policy
 from tests import small_cohort as small
 
 
-def executed(arm: str, policy: Policy | None = None) -> Executed:
-    hospitals = small.hospitals()
-    for site in hospitals.values():
-        site.policy = policy or site.policy
-    with small.grid(hospitals) as grid:
+def executed(arm: str) -> Executed:
+    with small.grid(small.hospitals()) as grid:
         return execute(grid, small.spec(arm), "hash")
 
 
@@ -32,7 +31,8 @@ def test_a_cell_that_releases_a_table_declares_it(arm: str) -> None:
     assert document["hospitals"] == list(small.SITES)
     assert document["holdout_rows"] > 0
     metrics = {name: value for name, value in done.result.metrics.items() if name.startswith("quality/")}
-    assert metrics["quality/columns_distance"] == document["candidates"][0]["univariate"]["mean"]
+    written = document["candidates"][0]["univariate"]["mean"]
+    assert metrics["quality/columns_distance"] == pytest.approx(written, rel=1e-5)
     assert {"quality/distinguishability", "quality/lost_auroc_logistic", "quality/identical_share"} <= set(metrics)
 
 
@@ -40,6 +40,19 @@ def test_a_cell_without_a_table_declares_nothing() -> None:
     done = executed("pooled")
     assert done.files == {}
     assert not [name for name in done.result.metrics if name.startswith("quality/")]
+
+
+def test_where_hospitals_refuse_their_rows_a_note_says_that_there_is_no_declaration() -> None:
+    hospitals, spec = small.hospitals(), small.spec("synthetic")
+    with small.grid(hospitals) as grid:
+        metered = MeteredGrid(grid, on_failure="fail")
+        outcome = coordinate(metered, spec)
+        for site in hospitals.values():
+            site.policy = Policy.simulated().model_copy(update={"evaluation_rows": False})
+        found = declared(metered, spec, outcome)
+
+    assert (found.metrics, found.files) == ({}, {})
+    assert found.notes[0].startswith("no quality declaration: hospital east: ")
 
 
 def test_nothing_but_the_audits_rows_is_asked_of_the_hospitals() -> None:

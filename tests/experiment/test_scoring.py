@@ -109,3 +109,39 @@ def test_the_command_writes_scores_and_says_who_saw_what(
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == "patient,score"
     assert len(printed.splitlines()) == 301
+
+
+def forest(folder: Path, features: int = 6) -> Path:
+    from pettoolkit.models.boosting import Boosting, fit_forest
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, features)).astype(np.float32)
+    y = (x[:, -1] + 0.3 * rng.normal(size=300) > 0).astype(np.float32)
+    path = folder / "weights.safetensors"
+    save_file(fit_forest(x, y, Boosting(trees=5)).arrays(), path)
+    return path
+
+
+def test_gradient_boosting_is_scored_in_the_clear_with_the_runs_result_beside_it(table: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    from pettoolkit.cohort.features import encode
+    from pettoolkit.cohort.patients import new_patients
+    from pettoolkit.models.boosting import Forest
+
+    model = forest(tmp_path)
+    (tmp_path / "result.json").write_text('{"spec": {"features": "compact"}}')
+    rows, contract = new_patients(table, None)
+    expected = Forest.of(load_file(model), 6).scores(encode(rows, contract.select("compact")))
+    np.testing.assert_allclose(score(model, table).scores, expected)
+
+
+def test_gradient_boosting_says_what_it_needs_and_what_it_can_not_do(table: Path, tmp_path: Path) -> None:
+    model = forest(tmp_path)
+    with pytest.raises(BadInput, match=r"does not tell its feature set; leave result\.json of the same run beside it"):
+        score(model, table)
+    with pytest.raises(BadInput, match="gradient boosting compares values, which these ciphertexts can't"):
+        score(model, table, encrypted=True)
+    (tmp_path / "result.json").write_text('{"spec": {"features": "compact"}}')
+    with pytest.raises(BadInput, match="array feature: must be below 6"):
+        score(forest(tmp_path, 9), table)

@@ -94,6 +94,23 @@ def test_gaussian_copula_makes_a_table_too(real: Path) -> None:
     assert len(make(real, generator="gaussian_copula", rows=20).rows) == 20
 
 
+@pytest.mark.parametrize("generator", ["ctgan", "tvae"])
+def test_deep_generators_take_their_epochs(real: Path, generator: str) -> None:
+    assert len(make(real, generator=generator, rows=20, fit_epochs=1).rows) == 20
+
+
+def test_dp_vae_states_the_replace_one_figure_of_clipped_sums(real: Path) -> None:
+    make(real, generator="dp_vae", epsilon=3.0)
+    private = mark(real)["differential_privacy"]
+    assert isinstance(private, dict)
+    assert private["epsilon_replace_one"] > 6.0  # sensitivity doubles; for histograms it grows by sqrt(2)
+
+
+def test_the_filter_holds_rows_back_and_says_how_many(real: Path) -> None:
+    lines = make(real, release_filter="close").lines
+    assert any(line.startswith("Held back: 0 rows that repeat a patient, ") for line in lines)
+
+
 def test_a_table_that_is_there_is_never_overwritten(real: Path) -> None:
     (real.parent / "made.parquet").write_bytes(b"precious")
     with pytest.raises(BadInput, match="is there already"):
@@ -102,10 +119,18 @@ def test_a_table_that_is_there_is_never_overwritten(real: Path) -> None:
 
 
 WRONG = [
-    ({"generator": "marginal"}, "--generator: must be one of ctgan, dp_vae, gaussian_copula, marginals, tvae (got marginal)"),
+    (
+        {"generator": "marginal"},
+        "--generator: must be one of ctgan, dp_vae, gaussian_copula, marginals, tvae (got marginal)",
+    ),
     ({"epsilon": -1.0}, "--epsilon: must be greater than 0 (got -1.0)"),
     ({"generator": "gaussian_copula", "epsilon": 1.0}, "--epsilon: generator gaussian_copula has no differential"),
     ({"rows": 0}, "--rows: must be at least 1 (got 0)"),
+    ({"generator": "dp_vae"}, "--generator: dp_vae exists with differential privacy only; give --epsilon"),
+    ({"fit_epochs": 3}, "--fit-epochs: belongs to ctgan and tvae, not to marginals"),
+    ({"generator": "tvae", "fit_epochs": 0}, "--fit-epochs: must be at least 1 (got 0)"),
+    ({"release_filter": "near"}, "--filter: must be one of none, exact, close (got near)"),
+    ({"release_filter": "close", "epsilon": 1.0}, "--filter: reads real rows to decide"),
 ]
 
 

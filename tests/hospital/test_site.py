@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pettoolkit.hospital.site import Site
-from pettoolkit.hospital.splits import first_of_each
+from pettoolkit.hospital.splits import first_of_each, first_patients
 from tests import small_cohort as small
 
 PARTS = ("train", "validation", "test", "control", "attacker")
@@ -60,6 +60,28 @@ def test_more_patients_include_fewer() -> None:
     east, whole = site(several()), small.spec("local")
     few, more = (set(east.index(replace(whole, patients_per_site=n), "train")) for n in (10, 20))
     assert few < more
+
+
+@pytest.mark.parametrize("asked", [20, 60])
+def test_one_patient_more_changes_a_sub_sample_by_two_patients_at_most(asked: int) -> None:
+    """One that the split lets in or puts out, and one that moves up or back; not a whole new sample."""
+    rows, of = small.rows("east"), replace(small.spec("local"), patients_per_site=asked)
+    before = site(rows)
+    chosen = set(before.rows["patient"].iloc[before.index(of, "train")])
+    for number in range(30):
+        more = rows.iloc[[0]].assign(patient=f"new-{number}", y=number % 2)
+        after = site(pd.concat([rows, more], ignore_index=True))
+        now = set(after.rows["patient"].iloc[after.index(of, "train")])
+        assert len(now) == asked
+        assert len(chosen - now) <= 2
+
+
+def test_the_hospitals_secret_decides_who_is_in_a_sub_sample() -> None:
+    rows, of = small.rows("east"), replace(small.spec("local"), patients_per_site=20)
+    ids = rows["patient"].to_numpy()
+    here, there = (first_patients(ids, 20, of.seed, salt) for salt in (b"", b"secret"))
+    assert here.sum() == there.sum() == 20
+    assert (here & there).sum() < 15
 
 
 def test_training_patients_tell_whose_each_row_is() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pettoolkit.hospital.splits import split_patients
+from pettoolkit.hospital.splits import first_patients, split_patients
 
 PARTS = ("train", "validation", "test", "control", "attacker")
 
@@ -71,3 +71,14 @@ def test_a_date_split_tests_exactly_the_marked_rows() -> None:
 
     assert split.test.tolist() == list(range(80, 100))
     assert len(split.train) == round(80 * 0.55 / 0.80)
+
+
+def test_the_first_patients_are_the_same_whoever_else_is_there() -> None:
+    ids = patients(300)
+    few = set(ids[first_patients(ids, 40, 0)])
+
+    for number in range(100):
+        more = np.append(ids, f"new-{number}")
+        now = set(more[first_patients(more, 40, 0)])
+        assert len(few - now) == len(now - few) == (f"new-{number}" in now)
+    assert few < set(ids[first_patients(ids, 80, 0)])

@@ -91,7 +91,9 @@ def test_a_generators_fit_is_told_apart_from_the_seconds_of_a_cell() -> None:
 def test_a_guarantee_has_both_adjacencies_and_never_stands_without_its_collusion_figure() -> None:
     cells = [done(spec(dp=DpSpec(3.0)), {"a": 0.7}, privacy=private(3.0)), done(spec("pooled"), {"a": 0.7})]
     text = printed(terminal.comparison(cells), width=200)
-    assert "epsilon 3 (replace-one 6.7); 6 if coordinator and a hospital collude" in row(text, "federated")
+    assert (
+        "epsilon 3 (replace-one 6.7); 3.5 against one curious hospital; 6 if coordinator and a hospital collude"
+    ) in row(text, "federated")
     assert row(text, "pooled") == "pooled logistic 0.700 (0.650-0.750) a 0.700 1.0 none nothing"
 
 
@@ -103,7 +105,7 @@ def test_on_120_columns_figures_stay_whole_and_no_word_is_cut() -> None:
     for whole in ("encrypted_aggregation", "0.601 (0.551-0.651)", "B-unknown 0.601", "epsilon 3 (replace-one 6.7)"):
         assert whole in text
     words = set(text.split())
-    assert words >= {"collude", "coordinator", "hospital", "mlp-32", "8.01", "MB:", "update"}
+    assert words >= {"curious", "collude", "coordinator", "hospital", "mlp-32", "8.01", "MB:", "update"}
 
 
 def test_what_varies_within_an_arms_budget_gets_a_column_and_its_epsilon_does_not() -> None:
@@ -142,9 +144,10 @@ def test_a_block_says_the_three_columns_apart() -> None:
         "update (1 kB per hospital)",
         "whom one must trust",
         "nobody",
-        "epsilon 3 (replace-one 6.7); 6 if coordinator and a hospital collude; delta 1e-05; unit: patient",
+        "epsilon 3 (replace-one 6.7); 3.5 against one curious hospital; 6 if coordinator and a hospital collude",
+        "delta 1e-05; unit:",
         "Gaussian; accountant: PLD",
-        "1: 3.5, 2: 4.5 (so many of them, without the coordinator)",
+        "1: 3.5, 2: 4.5 (so many together; each knows its own noise, no coordinator helps)",
         "patients are counted; hospitals are honest",
         "does not cover",
         "tuning",

@@ -28,7 +28,18 @@ def test_params_say_dash_for_nothing_and_inf_without_privacy():
 
 @pytest.mark.parametrize(
     ("options", "variant"),
-    [({"strategy": "fedprox"}, "fedprox"), ({"generator": "marginals"}, "marginals"), ({"k": 5}, "k=5"), ({}, "-")],
+    [
+        ({"strategy": "fedprox"}, "fedprox"),
+        ({"generator": "marginals"}, "marginals"),
+        ({"k": 5}, "k=5"),
+        ({}, "-"),
+        ({"generator": "marginals", "scope": "per_hospital", "filter": "none", "balance": None}, "marginals"),
+        ({"generator": "marginals", "scope": "secure_sum"}, "marginals secure_sum"),
+        ({"generator": "tvae", "fit_epochs": 3}, "tvae fit_epochs 3"),
+        ({"generator": "marginals", "smoothing": 0.0, "pairs": False}, "marginals smoothing 0 no pairs"),
+        ({"generator": "marginals", "filter": "close"}, "marginals filter close"),
+        ({"generator": "marginals", "balance": {"column": "y", "to": 0.2}}, "marginals balance y 0.2"),
+    ],
 )
 def test_an_arms_variant_is_its_own_word(options, variant):
     assert names.variant_name(spec(options=options)) == variant
@@ -57,7 +68,7 @@ def test_a_change_is_said_by_the_options_own_name():
     assert names.changed(old, new) == [
         "dp.delta 1e-05 -> 1e-06",
         "faults.round_timeout 600.0 -> 9.0",
-        "mu 0.1 -> -",
+        "mu 0.1 -> not set",
         "rounds 30 -> 50",
     ]
     assert names.changed(old, old) == []

@@ -23,6 +23,7 @@ from pettoolkit.arms.encrypted_records.descent import ahead
 from pettoolkit.arms.encrypted_records.scheme import plan_of
 from pettoolkit.arms.encrypted_statistics import fit
 from pettoolkit.arms.rounds import ServerState, server_step, settings_of
+from pettoolkit.attacks.insider.gradients import each_gradient, flat, minus
 from pettoolkit.attacks.insider.regression import Share, cubic_steps, design, moments, of_others
 from pettoolkit.attacks.insider.views import (
     BOTH,
@@ -131,7 +132,7 @@ def replay(cell: _Cell) -> list[Round]:
             name: np.sum([sent[site][name].numpy() * (len(cell.rows[site]) / cell.total) for site in sent], axis=0)
             for name in cell.net.shapes()
         }
-        out.append(Round(number, model, {s: p if cell.gradients else _minus(p, model) for s, p in sent.items()}))
+        out.append(Round(number, model, {s: p if cell.gradients else minus(p, model) for s, p in sent.items()}))
         state = server_step(state, mean, cell.settings, number)
     return [*out, Round(len(out) + 1, to_params(state.model), {})]
 
@@ -279,13 +280,13 @@ def _hospitals_view(cell: _Cell, chosen: list[Round], outcome_: Outcome) -> Sums
 def _of_site(cell: _Cell, seen: Round, site: str, misfit: Floats) -> ObservedSum:
     scale = len(cell.rows[site]) if cell.gradients else 1.0
     share = _share(cell, _middle(cell, seen.model, seen.updates[site]))
-    return ObservedSum((site,), _flat(seen.updates[site]) * scale, share, misfit + _noise(cell, 1))
+    return ObservedSum((site,), flat(seen.updates[site]) * scale, share, misfit + _noise(cell, 1))
 
 
 def _of_others(cell: _Cell, seen: Round, others: tuple[str, ...], misfit: Floats) -> ObservedSum:
     """The sum of the others' parts: gradients over their patients, or changes weighted by their patients."""
     weight = {site: len(cell.rows[site]) for site in others}
-    observed = np.asarray(sum(weight[site] * _flat(seen.updates[site]) for site in others))
+    observed = np.asarray(sum(weight[site] * flat(seen.updates[site]) for site in others))
     moved = {k: sum(weight[s] * seen.updates[s][k] for s in others) / sum(weight.values()) for k in seen.model}
     share = _share(cell, _middle(cell, seen.model, moved))
     if cell.gradients:
@@ -307,7 +308,7 @@ def _share(cell: _Cell, model: Params) -> Callable[[Tensor, Tensor, str], Floats
     clip = cell.mechanism.sensitivity if cell.mechanism is not None else math.inf
 
     def share(x: Tensor, y: Tensor, site: str) -> Floats:
-        each = _each_gradient(cell.net, model, x, y, clip)
+        each = each_gradient(cell.net, model, x, y, clip)
         if cell.gradients:
             return each
         n = len(cell.rows[site])
@@ -320,18 +321,6 @@ def _share(cell: _Cell, model: Params) -> Callable[[Tensor, Tensor, str], Floats
 def _middle(cell: _Cell, model: Params, moved: Mapping[str, Any]) -> Params:
     """Half-way along local steps, where gradients stand for those on the way; gradients are taken at the model."""
     return model if cell.gradients else {k: v + moved[k] / 2 for k, v in model.items()}
-
-
-def _each_gradient(net: DenseNet, model: Params, x: Tensor, y: Tensor, clip: float) -> Floats:
-    """Each patient's own gradient in one row, scaled down to ``clip``."""
-    parts = {}
-    for i, (a, delta) in enumerate(net.backward(model, x, y)):
-        parts[f"layer{i}.weight"] = (delta.unsqueeze(2) * a.unsqueeze(1)).reshape(len(x), -1)
-        parts[f"layer{i}.bias"] = delta
-    flat = torch.cat([parts[name] for name in sorted(parts)], dim=1).double().numpy()
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    clipped: Floats = flat * np.minimum(1.0, clip / np.maximum(length, 1e-30))
-    return clipped
 
 
 def _misfit(cell: _Cell, sites: tuple[str, ...], chosen: list[Round]) -> Floats:
@@ -352,9 +341,9 @@ def _misfit(cell: _Cell, sites: tuple[str, ...], chosen: list[Round]) -> Floats:
             some = torch.rand(len(rows), generator=generator) < 0.9
             part = Rows(rows.x[some], rows.y[some])
             model = chosen[number % len(chosen)].model
-            moved = _minus(_local(cell, model, part, generator, cell.settings), model)
+            moved = minus(_local(cell, model, part, generator, cell.settings), model)
             share = _share(cell, _middle(cell, model, moved))
-            errors.append(_flat(moved) - share(part.x, part.y, site).sum(0))
+            errors.append(flat(moved) - share(part.x, part.y, site).sum(0))
         total += weight**2 * np.mean(np.square(errors), axis=0)
     return total
 
@@ -399,7 +388,7 @@ def _answer(cell: _Cell) -> Callable[[Params, Tensor, Tensor], Params]:
     def answer(model: Params, x: Tensor, y: Tensor) -> Params:
         changed = replace(cell, rows={"asked": Rows(x, y)})
         sent = _contribution(changed, "asked", model, 1)
-        return sent if cell.gradients else _minus(sent, model)
+        return sent if cell.gradients else minus(sent, model)
 
     return answer
 
@@ -409,12 +398,3 @@ def _spread(rounds: list[Round]) -> list[Round]:
     wanted = min(MOST_ROUNDS, max(2, math.ceil(NUMBERS / numbers)))
     index = np.unique(np.linspace(0, len(rounds) - 1, wanted).round().astype(int))
     return [rounds[i] for i in index]
-
-
-def _minus(a: Mapping[str, Any], b: Mapping[str, Any]) -> Params:
-    return {k: a[k] - b[k] for k in a}
-
-
-def _flat(params: Params) -> Floats:
-    flat: Floats = torch.cat([params[name].flatten() for name in sorted(params)]).double().numpy()
-    return flat

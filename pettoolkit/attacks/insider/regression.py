@@ -16,7 +16,7 @@ Share = Callable[[Tensor, Tensor, str], Floats]
 
 
 def moments(weights: Floats, *, logistic: bool) -> Share:
-    """What one patient adds to ``X'WX`` (upper triangle) and ``X'(y - p)`` at these weights, or to ``X'X`` and ``X'y``."""
+    """What one patient adds to ``X'WX`` (upper triangle) and ``X'(y - p)`` at these weights, or to ``X'X``, ``X'y``."""
 
     def share(x: Tensor, y: Tensor, site: str) -> Floats:
         rows, outcomes = design(x), y.double().numpy()

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from pettoolkit.evaluation.intervals import Estimate
-from pettoolkit.evaluation.quality.figures import Candidate, Declaration, Measured, Trained, Utility, Value
+from pettoolkit.evaluation.quality.figures import Candidate, Declaration, Measured, Overall, Utility, Value
+from pettoolkit.evaluation.quality.worst import TITLES
 from pettoolkit.records import Interval, NotMeasured
 
 LISTED_GROUPS = 40
@@ -52,6 +53,9 @@ def lines(declaration: Declaration) -> list[str]:
         f"Outcome: {d.outcome} ({TASKS[d.task]})",
         *[f"Synthetic table: {c.name}, {c.rows:,} rows; guarantee: {c.guarantee}" for c in d.candidates],
         "",
+        "In short",
+        *[line for c in d.candidates for line in _wrapped(_in_short(c), "  ")],
+        "",
         "How to read it",
         *[line for sentence in d.how for line in _wrapped(sentence, "  ")],
         "",
@@ -60,6 +64,27 @@ def lines(declaration: Declaration) -> list[str]:
     for candidate in d.candidates:
         out += ["", *_candidate(candidate)]
     return out
+
+
+def _in_short(c: Candidate) -> str:
+    """One sentence, made of parts: there is no single score."""
+    parts = [
+        f"{_within(c.univariate)} distances of columns and {_within(c.bivariate)} of pairs are within their noise floor"
+    ]
+    if not isinstance(c.utility, NotMeasured):
+        name, trained = next(iter(c.utility.models.items()))
+        if isinstance(trained.loss, Estimate):
+            title = TITLES[c.utility.headline]
+            floor = f" (floor {trained.floor.value:+.3f})" if isinstance(trained.floor, Estimate) else ""
+            parts.append(f"{WORDS[name]} trained on it loses {trained.loss.value:+.3f} {title}{floor}")
+    if not isinstance(c.distinguishability, NotMeasured) and isinstance(c.distinguishability.auroc, Estimate):
+        parts.append(f"its rows are told from real ones with AUROC {c.distinguishability.auroc.value:.3f}")
+    parts.append(f"{c.copies.identical:,} of {c.copies.rows:,} rows equal a real patient's")
+    return f"{c.name}: {'; '.join(parts)}."
+
+
+def _within(overall: Overall) -> str:
+    return f"{overall.measured - overall.beyond_floor} of {overall.measured}"
 
 
 def _wrapped(sentence: str, indent: str = "") -> list[str]:
@@ -84,8 +109,9 @@ def _sections(d: Declaration) -> list[list[Row | str]]:
     return [s for s in (_fidelity(d), _use(d), _told(d), _bias(d), _counts(d), _ranks(d)) if len(s) > 1]
 
 
-def _each(d: Declaration, figure: Callable[[Candidate], str]) -> tuple[str, ...]:
-    return tuple(figure(c) for c in d.candidates)
+def _each(d: Declaration, figure: Callable[..., str], *what: object) -> tuple[str, ...]:
+    """Text of a figure for each candidate; ``what`` says which figure it is."""
+    return tuple(figure(c, *what) for c in d.candidates)
 
 
 def _fidelity(d: Declaration) -> list[Row | str]:
@@ -103,7 +129,7 @@ def _fidelity(d: Declaration) -> list[Row | str]:
                 (
                     f"  sdmetrics {name} (1 is best)",
                     value(getattr(first.sdmetrics, f"{key}_floor")),
-                    _each(d, lambda c, key=key: _sdmetrics(c, key)),  # type: ignore[misc]
+                    _each(d, _sdmetrics, key),
                 )
             )
     return rows
@@ -117,15 +143,15 @@ def _chance(measured: int) -> str:
     return f"up to {math.ceil(0.05 * measured)} by chance"
 
 
-def _of(overall: object) -> str:
-    return f"{overall.beyond_floor} of {overall.measured}"  # type: ignore[attr-defined]
+def _of(overall: Overall) -> str:
+    return f"{overall.beyond_floor} of {overall.measured}"
 
 
 def _use(d: Declaration) -> list[Row | str]:
     first = d.candidates[0].utility
     if isinstance(first, NotMeasured):
         return [f"Use for models: not measured ({first.reason})", ("", "", ("",) * len(d.candidates))]
-    title = "AUROC" if first.headline == "auroc" else "R2"
+    title = TITLES[first.headline]
     rows: list[Row | str] = [
         f"Use: {title} on {first.test_rows:,} real test patients, trained on {first.train_rows:,} rows each "
         f"(test patients: {first.test_from})"
@@ -136,25 +162,27 @@ def _use(d: Declaration) -> list[Row | str]:
             (
                 f"  {WORDS[name]}: trained on real {measured(real, short=True)}, on synthetic",
                 measured(floor, short=True),
-                _each(d, lambda c, name=name: _model(c, name, lambda t, u: t.synthetic.figures.get(u.headline))),  # type: ignore[misc]
+                _each(d, _on_synthetic, name),
             )
         )
         rows.append(
             (
                 "    lost by training on synthetic rows",
                 measured(trained.floor, sign=True),
-                _each(d, lambda c, name=name: _model(c, name, lambda t, _: t.loss, sign=True)),  # type: ignore[misc]
+                _each(d, _lost, name),
             )
         )
     return rows
 
 
-def _model(
-    c: Candidate, name: str, figure: Callable[[Trained, Utility], Measured | None], *, sign: bool = False
-) -> str:
+def _on_synthetic(c: Candidate, model: str) -> str:
     if isinstance(c.utility, NotMeasured):
         return "-"
-    return measured(figure(c.utility.models[name], c.utility), sign=sign)
+    return measured(c.utility.models[model].synthetic.figures.get(c.utility.headline))
+
+
+def _lost(c: Candidate, model: str) -> str:
+    return "-" if isinstance(c.utility, NotMeasured) else measured(c.utility.models[model].loss, sign=True)
 
 
 def _told(d: Declaration) -> list[Row | str]:
@@ -191,7 +219,7 @@ def _bias(d: Declaration) -> list[Row | str]:
                 (
                     f"  {bias.attribute}: {words}, real {value(here.real)}, synthetic",
                     value(here.floor),
-                    _each(d, lambda c, i=i, key=key: value(getattr(c.bias[i], key).synthetic)),  # type: ignore[misc]
+                    _each(d, lambda c, i, key: value(getattr(c.bias[i], key).synthetic), i, key),
                 )
             )
     return rows
@@ -205,7 +233,7 @@ def _counts(d: Declaration) -> list[Row | str]:
             (
                 f"  {d.outcome}, {prevalence.what}: real {prevalence.real:.4g}, synthetic",
                 f"+-{prevalence.floor:.3g}",
-                _each(d, lambda c, i=i: f"{c.prevalence[i].synthetic:.4g}"),  # type: ignore[misc]
+                _each(d, lambda c, i: f"{c.prevalence[i].synthetic:.4g}", i),
             )
         )
     rows.append(
@@ -222,7 +250,7 @@ def _counts(d: Declaration) -> list[Row | str]:
                 (
                     f"  {rule.rule}, per 1,000 rows (floor: real rows)",
                     f"{rule.real_per_1000:.3g}",
-                    _each(d, lambda c, i=i: f"{c.rules[i].synthetic_per_1000:.3g}"),  # type: ignore[misc]
+                    _each(d, lambda c, i: f"{c.rules[i].synthetic_per_1000:.3g}", i),
                 )
             )
     for name, key in (
@@ -233,7 +261,7 @@ def _counts(d: Declaration) -> list[Row | str]:
         ("columns with no value left", "columns_all_missing"),
     ):
         if any(getattr(c.levels, key) for c in d.candidates):
-            rows.append((f"  {name}", "", _each(d, lambda c, key=key: str(len(getattr(c.levels, key))))))  # type: ignore[misc]
+            rows.append((f"  {name}", "", _each(d, lambda c, key: str(len(getattr(c.levels, key))), key)))
     return rows
 
 
@@ -290,7 +318,7 @@ def _groups(name: str, utility: Utility) -> list[str]:
     if not utility.groups:
         return []
     model = next(iter(utility.models))
-    title = "AUROC" if utility.headline == "auroc" else "R2"
+    title = TITLES[utility.headline]
     rows: list[Row | str] = []
     for group in utility.groups[:LISTED_GROUPS]:
         trained = group.models[model]

@@ -18,6 +18,7 @@ from pettoolkit.evaluation.quality.figures import (
 from pettoolkit.records import Interval, NotMeasured
 
 LISTED = 5
+TITLES = {"auroc": "AUROC", "r2": "R2"}
 LEAST_PATIENTS = 20
 """Test patients below which a group is not called the worst."""
 
@@ -83,9 +84,10 @@ def _group(utility: Utility) -> str | NotMeasured:
     assert isinstance(loss, Estimate)
     assert isinstance(loss.interval, Interval)
     beside_floor = f"; floor {floor.value:+.3f}" if isinstance(floor, Estimate) else ""
+    interval = f"{loss.interval.low:+.3f} to {loss.interval.high:+.3f}{beside_floor}"
     return (
         f"{group.attribute} {group.level} ({group.patients} test patients): {name.replace('_', ' ')} loses "
-        f"{loss.value:+.3f} {utility.headline} ({loss.interval.low:+.3f} to {loss.interval.high:+.3f}{beside_floor})"
+        f"{loss.value:+.3f} {TITLES[utility.headline]} ({interval})"
     )
 
 
