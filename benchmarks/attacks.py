@@ -137,12 +137,24 @@ def art(task: Task) -> tuple[float, float]:
     began = time.process_time()
     (mx, my, mp), (nx, ny, np_) = shadows.generate_shadow_dataset(x, y, member_ratio=PATIENTS / len(x))
     seconds = (time.process_time() - began) * task.effort.shadows / count
-    classifier.fit(x[:PATIENTS], y[:PATIENTS], batch_size=BATCH, nb_epochs=EPOCHS)
+    _load(module, to_params(task.view.weights["*"]), task.net)
     black_box = MembershipInferenceBlackBox(classifier, attack_model_type="gb")
     black_box.fit(mx, my, nx, ny, mp, np_)
     score = black_box.infer(x, y, probabilities=True).reshape(-1)
     inside = np.arange(len(x)) < PATIENTS
     return seconds, Ranked(score[None].astype(float), inside[None], np.arange(len(x))).success
+
+
+def _load(module: torch.nn.Sequential, params: dict[str, torch.Tensor], net: DenseNet) -> None:
+    """The released model in ART's shape: two logits, the first always 0."""
+    dense = [layer for layer in module if isinstance(layer, torch.nn.Linear)]
+    with torch.no_grad():
+        for i, layer in enumerate(dense):
+            weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
+            if i == net.depth - 1:
+                weight, bias = torch.cat([weight * 0, weight]), torch.cat([bias * 0, bias])
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
 
 
 VARIANTS = {"ours": ours, "one_by_one": one_by_one, "art": art}

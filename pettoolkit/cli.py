@@ -212,9 +212,13 @@ def sites_check(
     from pettoolkit.cohort.tables import load_tables
 
     rows_of, row_contract = load_tables(file, contract)
+    whose = row_contract.named("patient_id")
     for name, rows in sorted(rows_of.items()):
         positives = int((rows[row_contract.outcome.name] == 1).sum())
-        print(f"{name}: {len(rows)} patients, {positives} with {row_contract.outcome.name} = 1")
+        patients = rows[whose].nunique() if whose else 0
+        counted = f"{patients} patients" if patients == len(rows) else f"{len(rows)} rows"
+        counted += f" of {patients} patients" if 0 < patients < len(rows) else ""
+        print(f"{name}: {counted}, {positives} with {row_contract.outcome.name} = 1")
     print(f"{file}: ok, {len(rows_of)} hospitals")
 
 

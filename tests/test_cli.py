@@ -215,6 +215,9 @@ def test_sites_check_counts_patients_and_says_what_is_wrong(tmp_path: Path, caps
     (tmp_path / "north.csv").write_text("id,age,died\n1,50,1\n2,60,0\n", encoding="utf-8")
     assert cli.main(["sites", "check", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "north: 2 patients, 1 with died = 1"
+    (tmp_path / "north.csv").write_text("id,age,died\n1,50,1\n2,60,0\n1,51,0\n", encoding="utf-8")
+    assert cli.main(["sites", "check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "north: 3 rows of 2 patients, 1 with died = 1"
     (tmp_path / "south.csv").write_text("id,age,died\n1,50,1\n4,600,0\n", encoding="utf-8")
     assert cli.main(["sites", "check", str(tmp_path)]) == 2
     assert "south.csv" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import torch
 
 from pettoolkit.arms.common import Losses, Model, predictor_of, train_here
 from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.private import not_under_dp
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.errors import SiteFailed
@@ -114,6 +115,7 @@ def ask_validation(grid: MeteredGrid, spec: RunSpec, candidates: Arrays) -> list
 def validate(site: Site, request: Request) -> Envelope:
     """Inside: the summed validation loss of each candidate (no row leaves)."""
     spec = request.spec
+    not_under_dp(site, spec, "losses of validation patients")
     model = predictor_of(spec, site.narrowed(spec))
     losses = model.losses(request.arrays, site.part(spec, "validation"))
     return Envelope("metrics", "validation", Figures({f"loss_{i}": loss for i, loss in enumerate(losses)}))

@@ -105,6 +105,18 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
     return PrivateRows(engine_for(net, dp.gradients), rows.x, rows.y, noise, mode, patient), ledger, plan, here
 
 
+def not_under_dp(site: Site, spec: RunSpec, what: str) -> None:
+    """Refuse what is answered without noise and no ledger covers, whatever the coordinator's own half would ask.
+
+    Raises
+    ------
+    Refused
+        If the run has a budget.
+    """
+    if spec.dp is not None:
+        raise Refused(f"hospital {site.name}: a run with differential privacy gets no exact {what}")
+
+
 def check_total(site: Site, patients: int, here: int) -> None:
     """Refuse a number of all hospitals' patients that this hospital's own (public) count shows to be wrong.
 

@@ -38,6 +38,7 @@ from pettoolkit.attacks.protocol import (
     run_attacks,
 )
 from pettoolkit.attacks.tables.anchors import null_row
+from pettoolkit.attacks.tables.guarantee import bounded
 from pettoolkit.attacks.verdict import measured
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.errors import SiteFailed
@@ -126,6 +127,8 @@ def on_table(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) ->
     )
     attacks = attacks_for(view)
     findings, not_run = run_attacks(attacks, view, people, effort)
+    if isinstance(stated := outcome.privacy.guarantee, Guarantee):
+        findings = bounded(findings, stated.epsilon, stated.delta)
     floor = null_row(view, people, effort.seed)
     null, _ = run_attacks(attacks, floor.view, floor.people, effort)
     return Attacked(tuple(findings), tuple(null), not_run)

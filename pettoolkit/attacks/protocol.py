@@ -25,8 +25,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -386,6 +388,10 @@ def run_attacks(
             not_run[attack.name] = f"cost: {why}"
         except NotRun as why:
             not_run[attack.name] = str(why)
+        except Exception as error:  # a defect of one attack must not take the cell, nor hide: nothing is then *below*
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            not_run[attack.name] = f"failed: {type(error).__name__} at {where} (a defect of the attack)"
     return findings, not_run
 
 

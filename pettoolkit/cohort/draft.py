@@ -31,7 +31,7 @@ _HEAD = """\
 name: {name}
 title: ""
 source: ""
-grain: {grain}  # row: one row per patient; hour: one row per patient and hour, with landmark_hours
+grain: {grain}  # row: one or more rows per patient; hour: one row per patient and hour, with landmark_hours
 prevalence:  # published share of patients with the outcome, if there is one
 # split: {{by: a_date_column, cut: "2020-01-01"}}  # train before the date, test from it
 columns:

@@ -151,7 +151,7 @@ def _undefined(judged: Evaluation) -> list[str]:
         if name.startswith("site/"):
             site, _, figure = name.rpartition("/")
             figures.setdefault((site, why.reason), []).append(figure)
-    return [f"{site}/{', '.join(sorted(names))}: {reason}" for (site, reason), names in figures.items()]
+    return [f"{site}/{', '.join(names)}: {reason}" for (site, reason), names in figures.items()]
 
 
 def weights_of(models: Models) -> dict[str, npt.NDArray[Any]]:

@@ -19,7 +19,7 @@ def ledger_of(site: Site, run: str, budget: Budget, plan: Mechanism | None = Non
         If the ledger on the disk was opened with another budget.
     """
     if run not in site.ledgers:
-        lifetime = _lifetime(site, budget.delta)
+        lifetime = _lifetime(site)
         if site.folder is None:
             site.ledgers[run] = Ledger(site.name, run, budget, plan, lifetime)
         else:
@@ -33,14 +33,15 @@ def noise_of(site: Site, seed: int, mode: str) -> NoiseSource:
     return SystemNoise() if site.system_noise else SeededNoise(seed, site.name, mode)
 
 
-def _lifetime(site: Site, delta: float) -> Lifetime | None:
-    cap = site.policy.lifetime_epsilon
-    if cap is None:
+def _lifetime(site: Site) -> Lifetime | None:
+    """The cap is counted at the policy's own delta: at one that a run brings it would mean what the run likes."""
+    if site.policy.lifetime_epsilon is None:
         return None
+    cap = Budget(site.policy.lifetime_epsilon, site.policy.lifetime_delta)
     if site.folder is not None:
-        return FileLifetime(_file(site.folder, "lifetime"), Budget(cap, delta))
+        return FileLifetime(_file(site.folder, "lifetime"), cap)
     if site.lifetime is None:
-        site.lifetime = Lifetime(Budget(cap, delta))
+        site.lifetime = Lifetime(cap)
     return site.lifetime
 
 

@@ -17,13 +17,17 @@ from pettoolkit.records import RunSpec
 FEWEST_IN_A_SUM = 3
 """With two hospitals the decrypted sum minus one's own part is the other's."""
 
+EXACT_ROWS = ("raw_records", "anonymised_records")
+"""Kinds that hold rows of patients as they are: what is made of them outside is on nobody's account in here."""
+
 
 class Policy(BaseModel):
     """What may leave one hospital.
 
     ``evaluation_rows`` grants the benchmark's instrumentation (predictions of single test patients);
     without it only aggregated metrics answer. ``columns`` of None means all columns of the contract.
-    ``lifetime_epsilon`` of None means no cap; with a cap, nothing is answered without differential privacy.
+    ``lifetime_epsilon`` of None means no cap; with a cap, nothing is answered without differential privacy for
+    patients, no row leaves, and no run may take a larger delta than ``lifetime_delta``, at which the cap is counted.
     ``two_in_a_sum`` takes part in encrypted sums of two hospitals, each of which can read the other's part.
     ``sub_samples`` lets the coordinator choose how many patients train, and ``seeds`` are the splits that it
     may ask for (None: any): nested choices would let it subtract one patient from the next.
@@ -36,6 +40,7 @@ class Policy(BaseModel):
     columns: tuple[str, ...] | None = None
     evaluation_rows: bool = False
     lifetime_epsilon: float | None = Field(default=None, gt=0)
+    lifetime_delta: float = Field(default=1e-5, gt=0, lt=1)
     two_in_a_sum: bool = False
     sub_samples: bool = False
     seeds: tuple[int, ...] | None = (0,)
@@ -72,8 +77,7 @@ class Policy(BaseModel):
             )
         if self.seeds is not None and spec.seed not in self.seeds:
             raise Refused(f"hospital {site}: seed {spec.seed} is not in its policy (seeds: {_listed(self.seeds)})")
-        if self.lifetime_epsilon is not None and spec.dp is None:
-            raise Refused(f"hospital {site}: its lifetime privacy budget allows runs with differential privacy only")
+        self._admit_budget(site, spec)
         fewest = 2 if self.two_in_a_sum and spec.options.get("allow_two") else FEWEST_IN_A_SUM
         in_sums = arm.startswith("encrypted") or spec.options.get("scope") == "secure_sum"
         if in_sums and len(set(spec.sites)) < fewest:
@@ -91,6 +95,11 @@ class Policy(BaseModel):
         """
         if envelope.kind not in self.kinds:
             raise Refused(f"hospital {site}: kind {envelope.kind} is not in its policy (kinds: {_listed(self.kinds)})")
+        if self.lifetime_epsilon is not None and (envelope.kind in EXACT_ROWS or envelope.purpose == "audit"):
+            raise Refused(
+                f"hospital {site}: its lifetime privacy budget lets no rows of patients out "
+                f"({envelope.kind.replace('_', ' ')}), which no ledger of its own covers"
+            )
         if envelope.purpose in ("evaluation", "audit") and envelope.kind != "metrics" and not self.evaluation_rows:
             raise Refused(
                 f"hospital {site}: {envelope.purpose} of single patients is not granted, only aggregated metrics"
@@ -104,6 +113,20 @@ class Policy(BaseModel):
         if size < self.minimum_cohort:
             raise Refused(f"hospital {site}: fewer patients than its minimum cohort of {self.minimum_cohort}")
         return envelope
+
+    def _admit_budget(self, site: str, spec: RunSpec) -> None:
+        """Refuse a run that the lifetime budget could not be charged for."""
+        if self.lifetime_epsilon is None:
+            return
+        if spec.dp is None or spec.dp.target != "patients":
+            raise Refused(
+                f"hospital {site}: its lifetime privacy budget allows runs with differential privacy for patients only"
+            )
+        if spec.dp.delta > self.lifetime_delta:
+            raise Refused(
+                f"hospital {site}: dp.delta {spec.dp.delta:g} is above {self.lifetime_delta:g}, at which its lifetime "
+                "privacy budget is counted (lifetime_delta); take a smaller one"
+            )
 
 
 def _listed(values: tuple[str, ...] | tuple[int, ...]) -> str:

@@ -101,7 +101,7 @@ class Lifetime:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._events: dict[str, Mechanism] = {}
+        self._unanswered: set[tuple[str, Mechanism]] = set()
         self._account = Account(budget)
 
     @property
@@ -110,7 +110,11 @@ class Lifetime:
         return self._account.epsilon()
 
     def charge(self, event: Event) -> None:
-        """Record one answer that is about to be given; an event that is already there is not counted again.
+        """Record one answer that is about to be given.
+
+        One that was recorded here before and could not be given (:meth:`answered` was not called) is not counted
+        again. What an earlier process recorded is: it can't be known whether its answer was lost before it left, or
+        with a ledger after it left, and the answer made now has other noise.
 
         Raises
         ------
@@ -118,20 +122,21 @@ class Lifetime:
             If the cap would be exceeded; nothing is then recorded.
         """
         with self._transaction():
-            key = f"{event.identity.slot}/{event.attempt}/{event.identity.input_hash}"
-            if self._events.get(key) == event.mechanism:
-                return  # a crash came between this record and the answer, which therefore never left
+            key = _key(event)
+            if (key, event.mechanism) in self._unanswered:
+                return
             if not self._account.admits(event.mechanism):
                 raise Refused(
                     f"hospital {event.identity.site}: lifetime privacy budget of epsilon {self.budget.epsilon:g} "
                     f"has {self.epsilon:.3g} spent and can't take this request; only its owner can raise it"
                 )
             self._write(key, event.mechanism)
-            self._remember(key, event.mechanism)
+            self._account.add(event.mechanism)
+            self._unanswered.add((key, event.mechanism))
 
-    def _remember(self, key: str, mechanism: Mechanism) -> None:
-        self._events[key] = mechanism
-        self._account.add(mechanism)
+    def answered(self, event: Event) -> None:
+        """Note that the answer to a recorded event is in its run's ledger: made again, it would be another one."""
+        self._unanswered.discard((_key(event), event.mechanism))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -219,6 +224,8 @@ class Ledger:
             made = make(event.attempt)
             self._write(event, made)
             self._remember(event, made)
+            if self._lifetime is not None:
+                self._lifetime.answered(event)
             return made
 
     def summary(self) -> dict[str, Json]:
@@ -312,8 +319,8 @@ class FileLifetime(Lifetime):
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._journal.locked() as (_, spendings):
-            for key, mechanism in spendings:
-                self._remember(key, mechanism)
+            for mechanism in spendings:
+                self._account.add(mechanism)
             yield
 
     def _write(self, key: str, mechanism: Mechanism) -> None:
@@ -324,8 +331,12 @@ def _answer_of(record: Record) -> tuple[Event, bytes]:
     return from_json(Event, record["event"]), base64.b64decode(record["answer"])
 
 
-def _spending_of(record: Record) -> tuple[str, Mechanism]:
-    return str(record["key"]), from_json(Mechanism, record["mechanism"])
+def _key(event: Event) -> str:
+    return f"{event.identity.slot}/{event.attempt}/{event.identity.input_hash}"
+
+
+def _spending_of(record: Record) -> Mechanism:
+    return from_json(Mechanism, record["mechanism"])
 
 
 def _version_1(state: Record) -> Contents:

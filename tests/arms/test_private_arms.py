@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from pettoolkit.arms import private
+from pettoolkit.arms import private, registry
 from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.common import start
 from pettoolkit.arms.private import at_hospital
@@ -22,6 +23,7 @@ from pettoolkit.errors import BadInput, PetError, Refused, SiteFailed
 from pettoolkit.experiment.load import load
 from pettoolkit.experiment.matrix import expand
 from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.models.training import to_arrays, to_params
 from pettoolkit.privacy.accounting import compose, gaussian_epsilon
@@ -364,7 +366,45 @@ def test_a_hospitals_lifetime_cap_holds_over_runs(tmp_path: Path, on_disk: bool)
         run(spec("federated", seed=1), sites)
 
 
+def test_the_lifetime_cap_is_counted_at_the_hospitals_own_delta() -> None:
+    """At a delta that each run brings, one with a large delta would find room that the cap doesn't have."""
+    site = small.hospitals()["east"]
+    site.policy = site.policy.model_copy(update={"lifetime_epsilon": 1.0, "lifetime_delta": 1e-5})
+    spent = []
+    for seed, (epsilon, delta) in enumerate([(0.5, 1e-5), *[(0.3, 1e-3)] * 20]):
+        of = spec("federated", rounds=1, seed=seed, dp={"epsilon": epsilon, "delta": delta})
+        with contextlib.suppress(Refused):
+            contribution(site, of, initial(of), 1, PATIENTS)
+            spent += [event.mechanism for event in site.ledgers[of.run_id].events]
+    assert compose(spent, 1e-5) <= 1.0 + 1e-6
+
+
 # -- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["federated", "synthetic", "anonymised"])
+def test_no_exact_losses_of_validation_patients_under_dp(arm: str) -> None:
+    of = replace(small.spec(arm), dp=DpSpec(EPSILON))
+    asked = Request("validate", "validation", of, arrays=initial(of))
+    site = small.hospitals()["east"]
+
+    with pytest.raises(Refused, match="hospital east: a run with differential privacy gets no exact losses"):
+        registry.handlers(arm)["validate"](site, asked)
+
+
+def test_no_arm_without_a_mechanism_hands_rows_over_under_dp() -> None:
+    """Whatever the coordinator's own checks would have said."""
+    site = small.hospitals()["east"]
+    of = replace(small.spec("anonymised"), dp=DpSpec(EPSILON))
+    with pytest.raises(Refused, match="gets no exact rows"):
+        registry.handlers("anonymised")["records"](site, Request("records", "training", of))
+    of = replace(small.spec("pooled"), dp=DpSpec(EPSILON, noise="central"))
+    with pytest.raises(Refused, match="gets no exact rows of validation patients"):
+        registry.handlers("pooled")["records"](site, Request("records", "validation", of, extra={"part": "validation"}))
+    from pettoolkit.arms.encrypted_records.inside import design
+
+    with pytest.raises(Refused, match="gets no exact rows"):
+        design(site, replace(small.spec("encrypted_records"), dp=DpSpec(EPSILON)), 10)
 
 
 @pytest.mark.parametrize(("arm", "noise"), [case for case in CASES if case[0] != "pooled"])
@@ -457,8 +497,6 @@ def test_a_missing_hospital_under_shared_noise_refuses_the_round(on_failure: Any
 
 def test_a_hospital_that_was_asked_nothing_private_has_no_ledger_to_show() -> None:
     of = spec("federated")
-    from pettoolkit.hospital.request import Request
-
     with pytest.raises(Refused, match="hospital east: it has no ledger of this run"):
         private.ledger_summary(small.hospitals()["east"], Request("ledger", "release", of))
 

@@ -21,6 +21,7 @@ from pettoolkit.attacks.protocol import (
     register,
     run_attacks,
 )
+from pettoolkit.attacks.verdict import verdict
 from tests.small_cohort import CONTRACT
 
 PLUGIN = """
@@ -79,6 +80,21 @@ def test_an_attack_that_cannot_run_says_why_and_the_others_go_on() -> None:
     findings, not_run = run_attacks([Broken(), Elsewhere()], TableView(CONTRACT), PEOPLE, QUICK)  # type: ignore[list-item]
     assert findings == []
     assert not_run == {"broken": "no quasi-identifiers", "elsewhere": "does not apply: one release"}
+
+
+def test_a_defect_of_one_attack_is_named_and_nothing_is_below() -> None:
+    class Broken:
+        name = "broken"
+        sees = TableView
+        knowledge = "none"
+
+        def run(self, view: object, people: object, effort: object) -> list[object]:
+            raise ZeroDivisionError("patient 17 has age 0")
+
+    _, not_run = run_attacks([Broken()], TableView(CONTRACT), PEOPLE, QUICK)  # type: ignore[list-item]
+    assert not_run["broken"].startswith("failed: ZeroDivisionError at test_protocol.py:")
+    assert "patient 17" not in not_run["broken"]
+    assert verdict([], view="release", not_run=not_run).state == "undecided"
 
 
 def test_two_attacks_of_one_name_are_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import KINDS, PAYLOAD_OF, Arrays, Ciphertexts, Envelope, Figures, Scores, Table
 from pettoolkit.hospital.policy import Policy
+from pettoolkit.records import DpSpec
 from tests import small_cohort as small
 
 PAYLOADS = {
@@ -106,5 +107,32 @@ def test_a_deployed_hospital_refuses_what_would_single_out_a_patient_or_itself(
 
 
 def test_a_lifetime_budget_allows_no_run_without_differential_privacy() -> None:
-    with pytest.raises(Refused, match="differential privacy only"):
+    with pytest.raises(Refused, match="differential privacy for patients only"):
         Policy(kinds=KINDS, arms=("*",), lifetime_epsilon=3).admit("north", "federated", small.spec("federated"))
+
+
+CAPPED = Policy(kinds=KINDS, arms=("*",), lifetime_epsilon=3, evaluation_rows=True)
+
+
+def test_a_lifetime_budget_allows_no_run_whose_guarantee_is_not_for_patients() -> None:
+    downstream = small.spec("synthetic", dp=DpSpec(1.0, noise="central", target="downstream"))
+
+    with pytest.raises(Refused, match="differential privacy for patients only"):
+        CAPPED.admit("north", "synthetic", downstream)
+
+
+def test_a_lifetime_budget_allows_no_larger_delta_than_it_is_counted_at() -> None:
+    with pytest.raises(Refused, match=r"dp\.delta 0\.001 is above 1e-05.*lifetime_delta"):
+        CAPPED.admit("north", "federated", small.spec("federated", dp=DpSpec(1.0, 1e-3)))
+    CAPPED.admit("north", "federated", small.spec("federated", dp=DpSpec(1.0, 1e-6)))
+    looser = CAPPED.model_copy(update={"lifetime_delta": 1e-3})
+    looser.admit("north", "federated", small.spec("federated", dp=DpSpec(1.0, 1e-3)))
+
+
+@pytest.mark.parametrize(("kind", "purpose"), [("raw_records", "training"), ("anonymised_records", "training")])
+def test_a_lifetime_budget_lets_no_rows_of_patients_out(kind: str, purpose: str) -> None:
+    with pytest.raises(Refused, match="lets no rows of patients out"):
+        CAPPED.release("north", envelope(kind, purpose))
+    with pytest.raises(Refused, match="lets no rows of patients out"):
+        CAPPED.release("north", envelope("raw_records", "audit"))
+    assert CAPPED.release("north", envelope("update"))

@@ -248,6 +248,35 @@ def test_a_crash_between_lifetime_and_answer_is_not_charged_twice() -> None:
     assert lifetime.epsilon == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_answer_that_may_have_left_and_is_gone_is_charged_anew(tmp_path: Path, lost: bool) -> None:
+    """The run's ledger is lost, or its process died before it was written: the lifetime's file can't tell."""
+    whole = mechanism_for(1.0, 1e-5, 30)
+    for run in range(2):
+        lifetime = FileLifetime(tmp_path / "lifetime.ledger", Budget(1.6, 1e-5))
+        ledger = FileLedger(tmp_path / "run.ledger", "north", "run", BUDGET, lifetime=lifetime)
+        if lost:
+            ledger.answer(request(), whole, lambda _, run=run: b"%d" % run)
+            (tmp_path / "run.ledger").unlink()
+        else:
+            with pytest.raises(ZeroDivisionError):
+                ledger.answer(request(), whole, lambda _: b"" * (1 // 0))
+        assert lifetime.epsilon == pytest.approx(compose([whole] * (run + 1), 1e-5))
+    lifetime = FileLifetime(tmp_path / "lifetime.ledger", Budget(1.6, 1e-5))
+    with pytest.raises(Refused, match="lifetime privacy budget"):
+        FileLedger(tmp_path / "run.ledger", "north", "run", BUDGET, lifetime=lifetime).answer(
+            request(), whole, lambda _: pytest.fail("touched")
+        )
+
+
+def test_a_lost_ledger_of_a_run_that_is_going_on_gets_no_second_answer_for_nothing() -> None:
+    """In one process too: what was answered is not taken for what could not be."""
+    lifetime, whole = Lifetime(Budget(1.1, 1e-5)), mechanism_for(1.0, 1e-5, 30)
+    Ledger("north", "run", BUDGET, lifetime=lifetime).answer(request(), whole, lambda _: b"first")
+    with pytest.raises(Refused, match="lifetime privacy budget"):
+        Ledger("north", "run", BUDGET, lifetime=lifetime).answer(request(), whole, lambda _: pytest.fail("touched"))
+
+
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-5), (-1, 1e-5), (float("nan"), 1e-5), (1, 0), (1, 1)])
 def test_impossible_budgets_are_refused(epsilon: float, delta: float) -> None:
     with pytest.raises(Refused, match="dp"):

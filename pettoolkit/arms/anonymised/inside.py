@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pettoolkit.arms.central import validate
+from pettoolkit.arms.private import not_under_dp
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Envelope, Table
 from pettoolkit.hospital.request import Request
@@ -24,6 +25,7 @@ def records(site: Site, request: Request) -> Envelope:
         If the hospital has fewer than k patients, or several rows of one patient.
     """
     spec = request.spec
+    not_under_dp(site, spec, "rows")
     k = int(spec.options["k"])
     patient, patients = site.training_patients(spec)
     if patient is not None:

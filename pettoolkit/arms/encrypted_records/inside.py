@@ -19,6 +19,7 @@ from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_records.descent import ahead, gain
 from pettoolkit.arms.encrypted_records.scheme import plan_of, scheme_of
+from pettoolkit.arms.private import not_under_dp
 from pettoolkit.encryption.ckks import coarse
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import FLOODING_BITS
@@ -110,6 +111,7 @@ def release(site: Site, request: Request) -> Envelope:
 
 def design(site: Site, spec: RunSpec, share: int) -> tuple[Floats, Floats]:
     """This hospital's first ``share`` training rows in the seed's order, a leading 1 added, and their outcomes."""
+    not_under_dp(site, spec, "rows")
     most = share if spec.patients_per_site is None else min(share, spec.patients_per_site)
     rows = site.part(replace(spec, patients_per_site=most), "train")
     x = rows.x.numpy().astype(np.float64)

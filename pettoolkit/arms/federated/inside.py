@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pettoolkit.arms.common import start
-from pettoolkit.arms.private import count, ledger_summary
+from pettoolkit.arms.private import count, ledger_summary, not_under_dp
 from pettoolkit.arms.rounds import contribution
 from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
 from pettoolkit.hospital.request import Request
@@ -21,6 +21,7 @@ def train(site: Site, request: Request) -> Envelope:
 
 def validate(site: Site, request: Request) -> Envelope:
     """Mean loss of the shared model on this hospital's validation patients, and their count."""
+    not_under_dp(site, request.spec, "losses of validation patients")
     net, _ = start(request.spec, site.narrowed(request.spec))
     rows = site.part(request.spec, "validation")
     total = validation_losses(net, [to_params(request.arrays)], rows)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pettoolkit.arms.private import not_under_dp
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Envelope, Table
 from pettoolkit.hospital.request import Request
@@ -21,6 +22,7 @@ def records(site: Site, request: Request) -> Envelope:
     """
     spec = request.spec
     if request.extra["part"] != "train":
+        not_under_dp(site, spec, "rows of validation patients")
         return Envelope("raw_records", "validation", Table(site.table(spec, "validation")))
     rows = site.table(spec, "train")
     if spec.dp is None:

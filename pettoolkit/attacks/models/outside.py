@@ -40,6 +40,9 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Scorer = Callable[[Tensor], Floats]
 
+ONE_GENERATOR = ("one_on_pooled", "secure_sum")
+"""Scopes with one generator for the patients of all hospitals."""
+
 AT_HOME = "if each hospital published its model (here it stays at home)"
 
 
@@ -182,7 +185,7 @@ def _from_table(spec: RunSpec, contract: Contract, people: People) -> Callable[[
     if spec.dp is not None and spec.dp.target == "downstream":
         raise TooCostly("a shadow needs its own generator and its own private training")
     places = [np.ones(len(raw), dtype=bool)]
-    if spec.options.get("scope") != "one_on_pooled":
+    if spec.options.get("scope") not in ONE_GENERATOR:
         places = [site == name for name in np.unique(site)]
 
     def train(pool: Pool, included: Bools, number: int) -> Scorer:
