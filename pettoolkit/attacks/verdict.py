@@ -91,7 +91,8 @@ def verdict(
         for f, i, t in judged
         if i.low <= t and _half_width(i) > t and not isinstance(f.evidence, Exact)
     }
-    strongest = choose(family, known)
+    # one whose noise is larger than the threshold would be the strongest by chance
+    strongest = choose([f for f in family if name_of(f.figure) not in left_out] or family, known)
     shown, threshold = reported(strongest, known)
     empty = _null_of(strongest, null)
     if above:

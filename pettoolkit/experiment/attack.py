@@ -302,14 +302,18 @@ def _notes(view: TableView) -> list[str]:
 
 
 def _together(views: Mapping[str, TableView], people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
-    frames = {name: frame for view in views.values() for name, frame in view.releases.items()}
-    sources = sorted({view.source for view in views.values()})
-    view = replace(next(iter(views.values())), releases=frames, source=" and ".join(sources))
+    """All releases of real rows together; of synthetic ones, in which nobody is, only where there is nothing else."""
+    real = [view for view in views.values() if view.source != "synthetic"]
+    chosen = real if len(real) > 1 else list(views.values())
+    frames = {name: frame for view in chosen for name, frame in view.releases.items()}
+    sources = sorted({view.source for view in chosen})
+    view = replace(chosen[0], releases=frames, source=" and ".join(sources))
     several = [a for a in attacks_for(view, plugins) if a.name == "intersection"]
     found, not_run = run_attacks(several, view, people, effort)
     judged = verdict(found, view="release", not_run=not_run)
     rows = sum(len(frame) for frame in frames.values())
-    return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged)
+    notes = (f"of {len(frames)} releases; what all of them allow together, and nothing else, is judged here",)
+    return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes)
 
 
 def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]) -> Measured:

@@ -133,7 +133,11 @@ def _words(m: Mechanism) -> str:
 
 
 def _assumptions(used: tuple[Mechanism, ...], noise: str, sites: int, simulated: bool) -> tuple[str, ...]:
-    lines = ["the number of training patients in each hospital is public", "each patient is in one hospital only", SPLIT]
+    lines = [
+        "the number of training patients in each hospital is public",
+        "each patient is in one hospital only",
+        SPLIT,
+    ]
     if noise == "shared":
         honest = min((m.honest_sites for m in used), default=sites)
         lines += [

@@ -307,9 +307,8 @@ def _guarantee(line: Line) -> list[tuple[str, str]]:
     if stated.epsilon_if_sites_collude:
         by_number = sorted(stated.epsilon_if_sites_collude.items(), key=lambda item: int(item[0]))
         figures = ", ".join(f"{c}: {epsilon:.3g}" for c, epsilon in by_number)
-        rows.append(
-            ("epsilon against hospitals", f"{figures} (so many together; each knows its own noise, no coordinator helps)")
-        )
+        how = "so many together; each knows its own noise, no coordinator helps"
+        rows.append(("epsilon against hospitals", f"{figures} ({how})"))
     rows += [
         (name, "; ".join(said))
         for name, said in (("assumes", stated.assumptions), ("does not cover", stated.not_covered))

@@ -1,4 +1,4 @@
-"""Rows of a private generator carry the noise that the hospital's ledger says they do: from the outside, by the rows."""
+"""Rows of a private generator carry the noise that the hospital's ledger says: measured on the rows that leave."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ seeds: [one]
         "6: arms.1.arm: must be one of local, pooled, federated, encrypted_aggregation, "
         "encrypted_statistics, encrypted_records, anonymised, synthetic, augmented "
         "(got sinthetic; did you mean synthetic?)",
-        "7: arms.2.generator: must be one of gaussian_copula, marginals "
+        "7: arms.2.generator: must be one of gaussian_copula, marginals, ctgan, tvae, dp_vae "
         "(got gausian_copula; did you mean gaussian_copula?)",
         "8: arms.3.epoch: unknown key (did you mean epochs?)",
         "9: dp.epsilon: must be greater than 0 (got -1)",

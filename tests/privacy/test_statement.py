@@ -57,7 +57,8 @@ def test_a_simulation_says_that_it_is_one_and_a_deployment_does_not() -> None:
 def test_assumptions_and_gaps_are_named() -> None:
     got = guarantee({"a": spent("a", gaussian(1.0, 20, q=0.1))}, noise="local", sites=1, simulated=True)
     text = " ".join(got.assumptions)
-    for part in ("number of training patients", "given the split", "one hospital only", "sampled in a step stays secret", "honest"):
+    secret = "sampled in a step stays secret"
+    for part in ("number of training patients", "given the split", "one hospital only", secret, "honest"):
         assert part in text
     assert any("tuning" in n for n in got.not_covered)
     assert any("test metrics" in n for n in got.not_covered)

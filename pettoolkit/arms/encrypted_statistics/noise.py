@@ -40,7 +40,7 @@ RIDGE = {"newton": 1.0, "one_shot": 2.0}
 """Ridge added under noise, in spectral norms of a noise matrix over two; chosen on simulated hospitals."""
 
 LARGEST = 1e150
-"""Weights beyond it are refused: times a row of any clipping norm they might be infinite, and a sum of them no number."""
+"""Larger weights are refused: times a row of any norm they might be infinite, and a sum of such products no number."""
 
 
 def sensitivity(method: str, norm: float) -> float:

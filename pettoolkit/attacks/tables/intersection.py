@@ -83,5 +83,9 @@ class Intersection:
 
 
 def _left(table: Table, values: Floats) -> dict[str, Bools]:
-    """What one release allows, by secret."""
-    return {table.columns[s].name: left for s, left in zip(table.secret, possible(table, values), strict=True)}
+    """What one release allows, by secret; a release in which nobody looks like a patient rules nothing out."""
+    left = possible(table, values)
+    return {
+        table.columns[s].name: allowed | ~allowed.any(axis=1, keepdims=True)
+        for s, allowed in zip(table.secret, left, strict=True)
+    }

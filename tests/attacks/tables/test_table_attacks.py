@@ -12,8 +12,10 @@ import pytest
 from scipy.stats import binom
 
 from pettoolkit.attacks.protocol import Exact, Group, NotRun, People, TableView
+from pettoolkit.attacks.statistics import excess
 from pettoolkit.attacks.tables.anchors import Anchor, anchors, null_row
 from pettoolkit.attacks.tables.density_ratio import auc, tpr_at
+from pettoolkit.attacks.verdict import name_of, verdict
 from pettoolkit.synthesis import protocol
 from pettoolkit.synthesis.anonymise import anonymise
 from pettoolkit.synthesis.protocol import DpBudget
@@ -144,6 +146,10 @@ def test_two_releases_that_each_hide_a_secret_give_it_away_together(whom: People
     assert together["success/pulse"] > 0.25
     assert together["control/pulse"] < 0.1
 
+    elsewhere = spread(60).assign(age=lambda r: np.where(r["age"] == 30, 31.0, 30.0), sex=1.0, ward=None)
+    three = one("intersection", view("anonymised", **releases, other=elsewhere), exposed).figure.details
+    assert three["success/pulse"] == pytest.approx(together["success/pulse"], abs=0.02)  # rules nothing out
+
 
 def test_releases_of_other_patients_have_nothing_in_common(whom: People) -> None:
     releases = {f"r{seed}": anonymise(people_rows(N, 60 + seed), CONTRACT, k=3).generalised for seed in range(2)}
@@ -208,6 +214,18 @@ def test_singling_out_among_a_part_of_the_members_is_scaled_or_left_undecided(wh
     hardly = People(whom.members, group(20, 2), group(20, 3))
     interval = one("singling_out_univariate", view("raw", real=whom.members.rows), hardly).evidence.interval()
     assert (interval.low, interval.high) == (-1.0, 1.0)
+
+
+def test_an_attack_that_is_mostly_noise_is_not_the_strongest(whom: People) -> None:
+    few = People(whom.members, group(100, 2), group(50, 3))
+    found = list(everything(view(r=people_rows(N, 9)), few).values())
+    judged = verdict(found, view="release")
+    (chosen,) = {round(judged.figure, 6)} & {  # type: ignore[arg-type]
+        round(excess(half.success, half.control), 6)
+        for half in (f.evidence.half(1) for f in found if name_of(f.figure) not in judged.left_out)
+    }
+    assert abs(chosen) < 0.2
+    assert any("singling_out" in name for name in judged.left_out)
 
 
 def test_floor_and_ceilings_come_in_order_and_the_null_row_exposes_nobody(whom: People) -> None:
