@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pettoolkit.arms.keys import CentralTraining, Count, Flag
-from pettoolkit.records import RunSpec
+from pettoolkit.records import DpSpec, RunSpec
 from pettoolkit.synthesis import protocol
 from pettoolkit.synthesis.drawing import Balance
 from pettoolkit.synthesis.protocol import Generator
@@ -69,6 +69,12 @@ class GeneratorKeys(CentralTraining):
     )
 
     learning_rates: ClassVar[Mapping[str, float]] = LEARNING_RATES
+
+    samples: ClassVar[bool] = False
+
+    def unused(self, dp: DpSpec) -> tuple[str, ...]:
+        """See :meth:`ArmKeys.unused`: on rows that have the guarantee already, models are trained as without DP."""
+        return super().unused(dp) if dp.target == "downstream" else ()
 
     def refuse_generator(self, cell: RunSpec) -> str | None:
         """Why the generator can't be had in this cell, or None if it can."""

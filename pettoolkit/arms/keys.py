@@ -35,6 +35,9 @@ class ArmKeys(BaseModel):
     noise_modes: ClassVar[tuple[str, ...]]
     """Who may add the noise under DP; the first is taken where ``dp.noise`` is not written."""
 
+    samples: ClassVar[bool] = True
+    """Whether DP training takes gradients, of which ``dp.batch`` can make Poisson batches."""
+
     @property
     def name(self) -> str:
         """The arm, as in ``arm: pooled``."""
@@ -43,6 +46,10 @@ class ArmKeys(BaseModel):
     def noises(self, target: str) -> tuple[str, ...]:
         """Noise modes that are possible for a ``dp.target``, the default first."""
         return self.noise_modes
+
+    def unused(self, dp: DpSpec) -> tuple[str, ...]:
+        """Keys that training under this budget would not look at: writing them is refused, not ignored."""
+        return ()
 
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """All keys but the tag, resolved for this model and budget; they go into ``RunSpec.options``."""
@@ -66,6 +73,14 @@ class ArmKeys(BaseModel):
         allowed = self.noises(cell.dp.target)
         if cell.dp.noise not in allowed:
             return f"dp.noise {cell.dp.noise} is not possible with arm {self.name}; write noise: {' or '.join(allowed)}"
+        if cell.dp.batch is not None and not self.samples and cell.dp.target == "patients":
+            return f"dp.batch: {self.name} answers from all patients, not from gradients of batches; leave it out"
+        written = [k for k in self.unused(cell.dp) if k in self.model_fields_set and getattr(self, k) is not None]
+        if written:
+            return (
+                f"{', '.join(written)}: differential privacy does not use {'it' if len(written) == 1 else 'them'} here "
+                "(its steps follow from the budget, see docs/privacy.md); leave out what is not used, or dp"
+            )
         return None
 
     def refuse_model(self, cell: RunSpec) -> str | None:
@@ -92,6 +107,10 @@ class CentralTraining(ArmKeys):
     models: ClassVar[tuple[str, ...]] = ("logistic", "mlp", "gradient_boosting")
     learning_rates: ClassVar[Mapping[str, float]]
     """Default learning rate by model."""
+
+    def unused(self, dp: DpSpec) -> tuple[str, ...]:
+        """See :meth:`ArmKeys.unused`."""
+        return ("epochs", "batch_size")
 
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`; under DP an unwritten learning rate is left to the rule for DP training."""

@@ -58,7 +58,7 @@ def training_of(spec: RunSpec, patients: int) -> DpTraining:
     patients
         Public number of training patients of all hospitals together.
     """
-    rule = settings_for(budget_of(spec).epsilon, mode_of(spec), spec.model, len(spec.sites), patients)
+    rule = _rule(spec, patients)
     steps, rate = _written_steps(spec), spec.options.get("learning_rate")
     return replace(
         rule,
@@ -69,9 +69,16 @@ def training_of(spec: RunSpec, patients: int) -> DpTraining:
 
 def most_steps(spec: RunSpec) -> int:
     """Most steps that the rule can ask for, however many patients there turn out to be."""
-    return _written_steps(spec) or max(
-        settings_for(budget_of(spec).epsilon, mode_of(spec), spec.model, len(spec.sites), 10**k).steps for k in range(9)
-    )
+    full = replace(spec, dp=replace(budget_of(spec), batch=None))  # batches are louder, and never take more steps
+    return _written_steps(spec) or max(_rule(full, 10**k).steps for k in range(9))
+
+
+def _rule(spec: RunSpec, patients: int) -> DpTraining:
+    """What the documented rule says; every hospital and the coordinator read it at the same (public) place."""
+    dp, mode = budget_of(spec), mode_of(spec)
+    places = 1 if mode == "central" else len(spec.sites)
+    q = 1.0 if dp.batch is None else min(1.0, dp.batch * places / max(patients, 1))
+    return settings_for(dp.epsilon, mode, spec.model, len(spec.sites), patients, q=q, delta=dp.delta)
 
 
 def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, Ledger, DpPlan, int]:

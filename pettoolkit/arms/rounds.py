@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from pettoolkit.arms import private
 from pettoolkit.arms.common import start
+from pettoolkit.arms.federated.config import NO_PULL
+from pettoolkit.errors import Refused
 from pettoolkit.hospital.site import Site
 from pettoolkit.models.seeding import torch_generator
 from pettoolkit.models.training import sgd_epochs, to_arrays, to_params
@@ -36,7 +38,12 @@ def settings_of(spec: RunSpec, patients: int | None) -> dict[str, Json]:
     if spec.dp is None:
         return dict(spec.options)
     training = private.training_of(spec, patients or 0)
-    rounds = training.steps // int(spec.options["local_epochs"])
+    rounds, left = divmod(training.steps, int(spec.options["local_epochs"]))
+    if left or not rounds:
+        raise Refused(
+            f"local_epochs: {spec.options['local_epochs']} steps a round do not divide the {training.steps} that the "
+            "budget is calibrated for; write rounds"
+        )
     return {
         **spec.options,
         "rounds": rounds,
@@ -83,6 +90,8 @@ def _private_contribution(
     site: Site, spec: RunSpec, model: Arrays, number: int, patients: int
 ) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
     """FedSGD: one noisy clipped sum over the public count of patients. Otherwise: local noisy full-batch steps."""
+    if spec.options["strategy"] == "fedprox":
+        raise Refused(f"hospital {site.name}: fedprox: {NO_PULL}")
     params = to_params(model)
     check_model(params, start(spec, site.narrowed(spec))[0].shapes())
     rows, ledger, plan, here = private.at_hospital(site, spec, patients)

@@ -109,9 +109,9 @@ def declare(
     return found
 
 
-def as_json(declaration: Declaration) -> str:
+def as_json(declaration: Declaration, indent: int | None = 1) -> str:
     """Write a declaration as JSON; ``pettoolkit/evaluation/quality/declaration.schema.json`` describes it."""
-    return json.dumps(_rounded(to_json(declaration)), indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_rounded(to_json(declaration)), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def _rounded(value: Json) -> Json:

@@ -48,7 +48,7 @@ def declared(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> Declared:
         return Declared(notes=(f"no quality declaration: {error}",))
     from pettoolkit.experiment.declare import as_json
 
-    return Declared(metrics_of(found.candidates[0]), {ARTIFACT: as_json(found).encode()})
+    return Declared(metrics_of(found.candidates[0]), {ARTIFACT: as_json(found, indent=None).encode()})
 
 
 def _measured(people: People, spec: RunSpec, outcome: Outcome) -> Declaration:

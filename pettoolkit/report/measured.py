@@ -18,12 +18,14 @@ TPR = "membership_tpr_at_1pct_fpr"
 
 
 def headline(results: Sequence[RunResult]) -> str:
-    """Verdict on the release over all seeds, and the strongest attack's mean excess: ``undecided .05``; ``-`` if none.
+    """Verdicts on release and insiders over all seeds, with the strongest attack's mean excess; ``-`` if none.
 
-    Above in any seed is above; below must hold in all of them.
+    ``undecided 0.05 / above 0.94``. Above in any seed is above; below must hold in all of them.
     """
-    verdicts = [m.verdict_release for r in results if isinstance(m := r.privacy.measured, MeasuredRisk)]
-    return _together(verdicts) if verdicts else "-"
+    found = [m for r in results if isinstance(m := r.privacy.measured, MeasuredRisk)]
+    if not found:
+        return "-"
+    return f"{_together([m.verdict_release for m in found])} / {_together([m.verdict_insider for m in found])}"
 
 
 def rows(measured: MeasuredRisk | NotMeasured) -> list[tuple[str, str]]:
@@ -70,21 +72,24 @@ def _figure(figure: AttackFigure) -> str:
         raw = f"TPR {figure.success:.3f} at 1 % FPR"
     else:
         raw = f"{figure.measure} {figure.success:.2f} against {figure.control:.2f}"
-    return (
-        f"{figure.attack} {raw} (excess {figure.excess:.2f}, {figure.interval.low:.2f} to {figure.interval.high:.2f}, "
-        f"{figure.patients} patients{bound})"
-    )
+    span = f"{_two(figure.interval.low)} to {_two(figure.interval.high)}"
+    return f"{figure.attack} {raw} (excess {_two(figure.excess)}, {span}, {figure.patients} patients{bound})"
 
 
 def _said(verdict: Verdict) -> str:
     if isinstance(verdict.figure, NotMeasured):
         return verdict.state
-    null = "" if isinstance(verdict.null, NotMeasured) else f" (where nobody can be exposed {verdict.null:.2f})"
-    return f"{verdict.state} {verdict.threshold:.2f}, strongest attack {verdict.figure:.2f}{null}"
+    null = "" if isinstance(verdict.null, NotMeasured) else f" (where nobody can be exposed {_two(verdict.null)})"
+    return f"{verdict.state} {verdict.threshold:.2f}, strongest attack {_two(verdict.figure)}{null}"
 
 
 def _together(verdicts: Sequence[Verdict]) -> str:
     states = {v.state for v in verdicts}
     state = "above" if "above" in states else "below" if states == {"below"} else "undecided"
     figures = [v.figure for v in verdicts if not isinstance(v.figure, NotMeasured)]
-    return f"{state} {statistics.fmean(figures):.2f}" if figures else state
+    return f"{state} {_two(statistics.fmean(figures))}" if figures else state
+
+
+def _two(value: float) -> str:
+    """Two decimals, and no minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

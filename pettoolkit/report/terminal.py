@@ -24,7 +24,7 @@ UNSEEN = "robustness/auroc_unseen_site"
 WHOLE = ("AUROC (95 %)", "at unseen hospitals", "worst hospital", "seconds")
 """Columns of the table whose texts are never wrapped."""
 LEFT = "bytes out per hospital"
-RISK = "risk of the release"
+RISK = "risk: release / insider"
 FIT = "cost/fit_seconds"
 FITTED_ONCE = (
     "Seconds are those of training, scoring aside. A generator is fitted once for all models: only the first cell that "

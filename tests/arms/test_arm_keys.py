@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import typing
+from dataclasses import replace
 
 import pytest
 
+from pettoolkit.arms.augmented.config import AugmentedKeys
 from pettoolkit.arms.encrypted_aggregation.config import EncryptedAggregationKeys
+from pettoolkit.arms.encrypted_statistics.config import EncryptedStatisticsKeys
 from pettoolkit.arms.federated.config import FederatedKeys
 from pettoolkit.arms.keys import ArmKeys
 from pettoolkit.arms.local.config import LocalKeys
@@ -87,7 +91,53 @@ REFUSED = [
     (PooledKeys(arm="pooled"), noise("central", "downstream"), "only for arm: synthetic"),
     (FederatedKeys(arm="federated", proximal_mu=0.1), None, "strategy: fedprox"),
     (FederatedKeys(arm="federated", strategy="fedsgd", local_epochs=2), None, "strategy: fedavg"),
+    (FederatedKeys(arm="federated", strategy="fedprox"), noise("local"), "write strategy: fedavg"),
+    (FederatedKeys(arm="federated", strategy="fedavg", local_epochs=200), noise("local"), "write rounds, or a divisor"),
+    (FederatedKeys(arm="federated", strategy="fedavg", local_epochs=60), noise("local"), "do not divide the 100"),
+    (
+        EncryptedAggregationKeys(arm="encrypted_aggregation", strategy="fedadam", local_epochs=3),
+        noise("local"),
+        "a divisor of 100",
+    ),
+    (EncryptedStatisticsKeys(arm="encrypted_statistics"), replace(noise("shared"), batch=64), "dp.batch"),
+    (SyntheticKeys(arm="synthetic", generator="marginals"), replace(noise("local"), batch=64), "dp.batch"),
+    (AugmentedKeys(arm="augmented"), replace(noise("local"), batch=64), "dp.batch"),
 ]
+
+
+DOWNSTREAM = noise("central", "downstream")
+UNUSED = [
+    (FederatedKeys(arm="federated", batch_size=64), noise("local"), "batch_size: differential privacy does not use it"),
+    (FederatedKeys(arm="federated", momentum=0.5, batch_size=8), noise("local"), "batch_size, momentum: .* use them"),
+    (EncryptedAggregationKeys(arm="encrypted_aggregation", momentum=0.9), noise("shared"), "momentum"),
+    (LocalKeys(arm="local", epochs=3), noise("local"), "epochs"),
+    (PooledKeys(arm="pooled", epochs=3, batch_size=8), noise("central"), "epochs, batch_size"),
+    (SyntheticKeys(arm="synthetic", epochs=3), DOWNSTREAM, "epochs"),
+    (AugmentedKeys(arm="augmented", learning_rate=0.1), noise("local"), "learning_rate"),
+]
+
+
+@pytest.mark.parametrize(("keys", "dp", "said"), UNUSED)
+def test_what_dp_would_ignore_is_refused_where_it_is_written(keys: ArmKeys, dp: DpSpec, said: str) -> None:
+    reason = keys.refuse(cell(keys, dp))
+    assert reason is not None
+    assert re.search(said, reason)
+    assert keys.refuse(cell(keys)) is None
+
+
+USED = [
+    (FederatedKeys(arm="federated", strategy="fedavg", rounds=7, local_epochs=3, learning_rate=0.1), noise("local")),
+    (FederatedKeys(arm="federated", strategy="fedavg", local_epochs=20), noise("local")),
+    (LocalKeys(arm="local", learning_rate=0.1, epochs=None), noise("local")),
+    (SyntheticKeys(arm="synthetic", generator="marginals", epochs=3, batch_size=8), noise("local")),
+    (PooledKeys(arm="pooled"), replace(noise("central"), batch=64)),
+    (SyntheticKeys(arm="synthetic"), replace(DOWNSTREAM, batch=64)),
+]
+
+
+@pytest.mark.parametrize(("keys", "dp"), USED)
+def test_what_dp_does_use_may_be_written(keys: ArmKeys, dp: DpSpec) -> None:
+    assert keys.refuse(cell(keys, dp)) is None
 
 
 @pytest.mark.parametrize(("keys", "dp", "way_out"), REFUSED)

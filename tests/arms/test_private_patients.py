@@ -112,7 +112,7 @@ def sums(of: RunSpec, found: Outcome, sites: Mapping[str, Site]) -> dict[str, np
 
 @pytest.fixture
 def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private, "settings_for", lambda *_: ONE_STEP)
+    monkeypatch.setattr(private, "settings_for", lambda *_, **__: ONE_STEP)
 
 
 @pytest.mark.parametrize("gradients", ["vectorised", "opacus"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pettoolkit.arms.common import start
-from pettoolkit.arms.rounds import contribution
+from pettoolkit.arms.rounds import contribution, settings_of
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.site import Site
@@ -90,6 +90,22 @@ def test_a_total_below_the_hospitals_own_count_is_refused() -> None:
     with pytest.raises(Refused, match=r"east: the run says that 5 patients train in all, and 1\d\d do so here"):
         contribution(site, of, initial(of), 1, 5)
     assert not site.ledgers
+
+
+@pytest.mark.parametrize("epochs", [60, 200])
+def test_local_steps_that_would_leave_a_part_of_the_budget_are_refused(epochs: int) -> None:
+    of = spec(strategy="fedavg", local_epochs=epochs, learning_rate=None)
+    of = replace(of, options={**of.options, "rounds": None})
+
+    with pytest.raises(Refused, match=f"local_epochs: {epochs} steps a round do not divide the 100"):
+        settings_of(of, PATIENTS)
+    assert settings_of(replace(of, options={**of.options, "local_epochs": 20}), PATIENTS)["rounds"] == 5
+
+
+def test_a_hospital_refuses_a_pull_that_private_steps_do_not_have() -> None:
+    of = spec(strategy="fedprox")
+    with pytest.raises(Refused, match="hospital east: fedprox: steps with differential privacy have no pull"):
+        contribution(Site("east", small.rows("east"), small.CONTRACT), of, initial(of), 1, PATIENTS)
 
 
 def flat(arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from pettoolkit.errors import Refused
-from pettoolkit.privacy.accounting import compose
-from pettoolkit.privacy.settings import LOGISTIC, MLP, effective_epsilon, plan_for, settings_for
+from pettoolkit.privacy.accounting import calibrate, compose
+from pettoolkit.privacy.settings import LOGISTIC, MLP, effective_epsilon, louder_by, plan_for, settings_for
 from pettoolkit.records import DpSpec, ModelSpec
 
 LR, NET = ModelSpec("logistic"), ModelSpec("mlp", 32)
@@ -67,3 +67,18 @@ def test_batches_larger_than_the_hospital_are_refused(site_patients: int | None)
 def test_an_unknown_noise_mode_is_refused() -> None:
     with pytest.raises(Refused, match=r"dp\.noise"):
         settings_for(1.0, "none", LR, 5)
+
+
+def test_batches_are_read_at_a_smaller_effective_epsilon() -> None:
+    """Clipping and rates for louder noise: those of a full batch whose noise on the mean gradient is as loud."""
+    q = 64 / 8800
+    louder = louder_by(q, 3.0, 1e-5, 100)
+    assert louder == pytest.approx(calibrate(3.0, 1e-5, 100, q) / q / calibrate(3.0, 1e-5, 100))
+    assert louder > 3
+    sampled = settings_for(3.0, "central", LR, 5, 8800, q=q)
+    assert sampled == settings_for(3.0 / louder, "central", LR, 5, 8800)
+    assert sampled != settings_for(3.0, "central", LR, 5, 8800)
+
+
+def test_batches_of_nearly_everybody_change_nothing() -> None:
+    assert settings_for(3.0, "central", LR, 5, 8800, q=0.999) == settings_for(3.0, "central", LR, 5, 8800)

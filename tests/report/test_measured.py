@@ -55,9 +55,9 @@ def test_over_seeds_above_wins_and_below_takes_all() -> None:
         return measured.headline([result(v, i) for i, v in enumerate(verdicts)])  # type: ignore[misc]
 
     assert said(None) == "-"
-    assert said(BELOW, BELOW) == "below 0.02"
-    assert said(BELOW, OPEN) == "undecided 0.02"
-    assert said(BELOW, ABOVE, OPEN) == "above 0.09"
+    assert said(BELOW, BELOW) == "below 0.02 / undecided"
+    assert said(BELOW, OPEN) == "undecided 0.02 / undecided"
+    assert said(BELOW, ABOVE, OPEN) == "above 0.09 / undecided"
 
 
 def test_a_block_has_both_verdicts_with_the_null_beside() -> None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pettoolkit.arms.generators import GeneratorKeys, Name
 from pettoolkit.arms.keys import Count
-from pettoolkit.records import RunSpec
+from pettoolkit.records import DpSpec, RunSpec
 
 # own_weight of 3 was chosen on the PhysioNet data (six sites of 500 patients, five splits, mean-site AUROC): 1, 3 and 5
 # give logistic regression .658, .680, .681, the MLP .674, .688, .688 and gradient boosting .678, .675, .677.
@@ -25,6 +25,10 @@ class AugmentedKeys(GeneratorKeys):
     )
 
     noise_modes: ClassVar[tuple[str, ...]] = ("local",)
+
+    def unused(self, dp: DpSpec) -> tuple[str, ...]:
+        """See :meth:`ArmKeys.unused`: training on own patients follows the rule, its rate too."""
+        return ("epochs", "batch_size", "learning_rate")
 
     def refuse(self, cell: RunSpec) -> str | None:
         """See :meth:`ArmKeys.refuse`."""

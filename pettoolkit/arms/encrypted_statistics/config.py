@@ -35,6 +35,7 @@ class EncryptedStatisticsKeys(EncryptedKeys):
     )
 
     noise_modes: ClassVar[tuple[str, ...]] = ("shared",)
+    samples: ClassVar[bool] = False
 
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`."""

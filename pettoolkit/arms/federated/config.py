@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -24,6 +25,9 @@ ROUNDS = {"fedavg": 30, "fedprox": 30, "fedadam": 30, "fedsgd": 200}
 PROXIMAL_MU = 0.01
 """FedProx's default pull towards the shared model (Li et al. 2020, arXiv:1812.06127, tune it in .001-1)."""
 
+NO_PULL = "steps with differential privacy have no pull towards the shared model"
+"""Why FedProx under DP would be FedAvg by another name."""
+
 
 class RoundKeys(ArmKeys):
     """Keys of arms that train in rounds; the round that validation patients like best is kept (under DP the last)."""
@@ -41,6 +45,10 @@ class RoundKeys(ArmKeys):
         written = getattr(self, "strategy", None)
         return str(written) if written else ("fedavg" if dp is None else "fedsgd")
 
+    def unused(self, dp: DpSpec) -> tuple[str, ...]:
+        """See :meth:`ArmKeys.unused`."""
+        return ("batch_size", "momentum")
+
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`; under DP unwritten rounds and rates are left to the rule for DP training."""
         options = super().options(model, dp)
@@ -54,7 +62,22 @@ class RoundKeys(ArmKeys):
         """See :meth:`ArmKeys.refuse`."""
         if cell.options["strategy"] == "fedsgd" and self.local_epochs != 1:
             return "local_epochs: fedsgd sends one gradient a round; write strategy: fedavg for local steps"
-        return super().refuse(cell)
+        return super().refuse(cell) or (self._uneven(cell.model) if cell.dp is not None else None)
+
+    def _uneven(self, model: ModelSpec) -> str | None:
+        """Why the rule's steps can't be shared out over rounds of so many, or None; written rounds are steps enough."""
+        from pettoolkit.privacy.settings import step_counts
+
+        if self.rounds is not None:
+            return None
+        counts = step_counts(model)
+        left = [steps for steps in counts if steps % self.local_epochs]
+        if not left:
+            return None
+        return (
+            f"local_epochs: {self.local_epochs} steps a round do not divide the {left[0]} of the rule for differential "
+            f"privacy, so that a part of the budget would be left; write rounds, or a divisor of {math.gcd(*counts)}"
+        )
 
 
 class FederatedKeys(RoundKeys):
@@ -81,6 +104,8 @@ class FederatedKeys(RoundKeys):
         """See :meth:`ArmKeys.refuse`."""
         if self.proximal_mu is not None and cell.options["strategy"] != "fedprox":
             return f"proximal_mu belongs to strategy: fedprox (got strategy {cell.options['strategy']})"
+        if cell.dp is not None and cell.options["strategy"] == "fedprox":
+            return f"strategy fedprox: {NO_PULL}; write strategy: fedavg, or leave dp out"
         if cell.dp is not None and cell.dp.noise == "shared":
             return "shared noise needs a sum whose parts nobody sees; write arm: encrypted_aggregation, or noise: local"
         return super().refuse(cell)

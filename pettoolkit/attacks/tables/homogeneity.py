@@ -68,9 +68,12 @@ class Homogeneity:
 
 
 def possible(table: Table, values: Floats) -> list[Bools]:
-    """For each secret, which of its bins the rows that match each patient allow, shape (n, bins + 1)."""
+    """For each secret, which of its bins the rows that match each patient allow, shape (n, bins).
+
+    That the secret was measured counts as known: nobody is attacked on a missing one.
+    """
     classes = Classes.of(table.only(table.quasi))
-    allowed = [_union(classes, allowed_codes(table.spans[secret])) for secret in table.secret]
+    allowed = [_union(classes, allowed_codes(table.spans[secret])[:, :-1]) for secret in table.secret]
     out = [np.zeros((len(values), a.shape[1]), dtype=bool) for a in allowed]
     for patient, group in look_alike(table, values[:, list(table.quasi)], classes):
         starts = np.flatnonzero(np.diff(patient, prepend=-1))
@@ -81,7 +84,7 @@ def possible(table: Table, values: Floats) -> list[Bools]:
 
 
 def _union(classes: Classes, allowed: Bools) -> Bools:
-    """What any row of a class allows, shape (classes, bins + 1)."""
+    """What any row of a class allows, shape (classes, bins)."""
     return classes.histogram(allowed) > 0
 
 

@@ -174,7 +174,7 @@ def test_all_findings_are_said_at_once() -> None:
     ids=["one class", "no outcome", "constant", "all missing", "category all missing", "one group"],
 )
 def test_a_poor_synthetic_table_is_declared_and_not_refused(made: pd.DataFrame) -> None:
-    found = declare(Given(REAL, {"made": made}, toy.contract()), mode=SMALL, ranks=True)
+    found = declare(Given(REAL, {"made": made}, toy.contract()), mode=SMALL)
     assert lines(found)
     assert json.dumps(to_json(found), allow_nan=False)
 
@@ -191,7 +191,7 @@ def test_a_poor_synthetic_table_is_declared_and_not_refused(made: pd.DataFrame) 
     ids=["one class", "constant", "all missing", "category all missing", "one group"],
 )
 def test_a_poor_real_table_is_declared_and_not_refused(real: pd.DataFrame) -> None:
-    found = declare(Given(real, {"made": MADE}, toy.contract()), mode=SMALL, ranks=True)
+    found = declare(Given(real, {"made": MADE}, toy.contract()), mode=SMALL)
     assert lines(found)
     assert json.dumps(to_json(found), allow_nan=False)
 
