@@ -90,7 +90,9 @@ def main() -> None:
     made_of = f"{asked.rows} x {asked.columns}, {found.mode}{', --models' if asked.models else ''}"
     print(f"{seconds:7.2f} s  in all ({cpu:.1f} s of CPU): {made_of}, {cores} cores")
     if asked.json is not None:
-        asked.json.write_text(json.dumps({"seconds": seconds, "cpu": cpu, "cores": cores, "steps": dict(took)}, indent=1))
+        asked.json.write_text(
+            json.dumps({"seconds": seconds, "cpu": cpu, "cores": cores, "steps": dict(took)}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
+BATCH = 256
+"""Rows per step of training in one place."""
+
 DP_MODELS = ("logistic", "mlp")
 """Models whose training can be private itself."""
 
@@ -75,7 +78,7 @@ class ArmKeys(BaseModel):
             return f"dp.noise {cell.dp.noise} is not possible with arm {self.name}; write noise: {' or '.join(allowed)}"
         if cell.dp.batch is not None and not self.samples and cell.dp.target == "patients":
             return f"dp.batch: {self.name} answers from all patients, not from gradients of batches; leave it out"
-        written = [k for k in self.unused(cell.dp) if k in self.model_fields_set and getattr(self, k) is not None]
+        written = [k for k in self.unused(cell.dp) if getattr(self, k) is not None]
         if written:
             return (
                 f"{', '.join(written)}: differential privacy does not use {'it' if len(written) == 1 else 'them'} here "
@@ -101,7 +104,9 @@ class CentralTraining(ArmKeys):
         default=None,
         description="Most passes over the rows; if not written 40 (more for few rows), or 200 trees.",
     )
-    batch_size: Count = Field(default=256, description="Rows per step; gradient_boosting takes all rows.")
+    batch_size: Count | None = Field(
+        default=None, description=f"Rows per step, {BATCH} if not written; gradient_boosting takes all rows."
+    )
     learning_rate: Positive | None = Field(default=None, description="Of Adam; depends on the model if not written.")
 
     models: ClassVar[tuple[str, ...]] = ("logistic", "mlp", "gradient_boosting")
@@ -115,6 +120,7 @@ class CentralTraining(ArmKeys):
     def options(self, model: ModelSpec, dp: DpSpec | None) -> dict[str, Json]:
         """See :meth:`ArmKeys.options`; under DP an unwritten learning rate is left to the rule for DP training."""
         options = super().options(model, dp)
+        options["batch_size"] = self.batch_size or BATCH
         if self.learning_rate is None and dp is None:
             options["learning_rate"] = self.learning_rates[model.name]
         return options

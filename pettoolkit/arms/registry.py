@@ -54,6 +54,12 @@ def key_scheme(spec: RunSpec) -> Scheme | None:
     return found
 
 
+def key_tolerance(spec: RunSpec) -> float | None:
+    """Largest SD of flooding noise on a sum that a run can bear (``scheme.py``), or None if it releases no such sum."""
+    found: Callable[[RunSpec], float] | None = getattr(_module(spec.arm, "scheme"), "flooding_tolerance", None)
+    return None if found is None else found(spec)
+
+
 def key_purpose(arm: str) -> str:
     """For what the key of an arm with a shared key is made (``scheme.py``)."""
     return str(_module(arm, "scheme").PURPOSE)  # type: ignore[attr-defined]

@@ -5,24 +5,35 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.arms import registry
 from pettoolkit.encryption import keys
+from pettoolkit.encryption.ckks import Decrypted, decrypt_measured
 from pettoolkit.encryption.flooding import FloodingLedger
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.encryption.parameters import Scheme
 from pettoolkit.errors import PetError, Refused
 from pettoolkit.hospital.site import Site
-from pettoolkit.hospital.store import Store
+from pettoolkit.hospital.store import Store, once
 from pettoolkit.records import RunSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Noise = Callable[[Scheme], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Flooded:
+    """What may leave: values with noise, of their shape, and the standard deviation of that noise."""
+
+    values: npt.NDArray[np.float64]
+    sd: float
 
 
 def key_for(site: Site, spec: RunSpec, scheme: Scheme) -> SecretKey:
@@ -77,12 +88,94 @@ def count(site: Site, spec: RunSpec, key: SecretKey, blobs: Sequence[bytes]) -> 
     """
     digest = hashlib.sha256(b"".join(blobs)).digest()
     last = f"flooding/last/{key.key_id}"
-    if site.store.get(last) == digest:
-        return
-    ledger = ledger_of(site, spec, key)
-    ledger.count(len(blobs))
-    keep(site, ledger)
-    site.store.put(last, digest)
+    with _locked(site, key):
+        if site.store.get(last) == digest:
+            return
+        ledger = ledger_of(site, spec, key)
+        ledger.count(len(blobs))
+        keep(site, ledger)
+        site.store.put(last, digest)
+
+
+def flooded(site: Site, spec: RunSpec, key: SecretKey, values: npt.NDArray[Any], noise: Noise) -> Flooded:
+    """Values as this run releases them, once; the release is written down before anything leaves.
+
+    Parameters
+    ----------
+    values
+        A function of decrypted sums.
+    noise
+        Gives the standard deviation of the noise, on the key's scheme.
+    """
+    with _locked(site, key):
+        ledger = ledger_of(site, spec, key)
+        sd = noise(ledger.scheme)
+        noisy = ledger.release(released_as(spec, ledger), values, gain=sd / ledger.scheme.flooding_sd)
+        keep(site, ledger)
+    return Flooded(noisy, sd)
+
+
+def opened(site: Site, spec: RunSpec, key: SecretKey, blobs: Sequence[bytes], label: str, name: str) -> Decrypted:
+    """Decrypt the sum of a round, counted; a refusal after decryption is final.
+
+    What is refused after decryption depends on the key, so each round is decided once: whatever comes under its name
+    later gets the first answer.
+
+    Parameters
+    ----------
+    label
+        What the ciphertexts belong to.
+    name
+        Of the round in the hospital's store.
+
+    Raises
+    ------
+    Refused
+        If the sum is not one of all hospitals, or this round was refused before.
+    """
+    said = site.store.get(_refusal(name))
+    if said is not None:
+        raise Refused(said.decode())
+    begun = False
+
+    def before() -> None:
+        nonlocal begun
+        count(site, spec, key, blobs)
+        begun = True
+
+    try:
+        return decrypt_measured(key, blobs, len(spec.sites), label, spec.sites, before=before)
+    except Refused as error:
+        if begun:
+            site.store.put(_refusal(name), str(error).encode())
+        raise
+
+
+def refuse(site: Site, name: str, why: str) -> NoReturn:
+    """Refuse a round for what was decrypted, for good; see :func:`opened`."""
+    site.store.put(_refusal(name), why.encode())
+    raise Refused(why)
+
+
+def fixed(site: Site, spec: RunSpec, what: str, number: int) -> int:
+    """A public number of a run, which the coordinator says with every request: the first one is kept.
+
+    Weights, noise and steps follow from it, so it can't change on the way.
+
+    Raises
+    ------
+    Refused
+        If it is another one than before.
+    """
+    name = f"{spec.run_id}/said/{what}"
+    with site.store.lock(name):
+        first = int(once(site.store, name, lambda: str(number).encode()))
+    if number != first:
+        raise Refused(
+            f"hospital {site.name}: this run began with {first} {what}, and now says {number} (start it under another "
+            "seed or with other options)"
+        )
+    return number
 
 
 def dump(arrays: Arrays) -> bytes:
@@ -120,6 +213,14 @@ def _held(site: Site, spec: RunSpec, scheme: Scheme) -> SecretKey:
         return keys.load_once(keys.find(site.keys, registry.key_purpose(spec.arm), scheme, spec.run_id).path)
     except PetError as error:
         raise Refused(f"hospital {site.name}: {error}") from None
+
+
+def _locked(site: Site, key: SecretKey) -> AbstractContextManager[object]:
+    return _counts(site).lock(_counted(site, key.key_id))
+
+
+def _refusal(name: str) -> str:
+    return f"{name}/refused"
 
 
 def _counts(site: Site) -> Store:

@@ -13,13 +13,13 @@ from pettoolkit.hospital.envelope import Envelope, Table
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 
-PARTS = ("train", "control", "attacker")
+PARTS = ("train", "control", "attacker", "validation")
 PATIENT = "patient number"
 """Column of the answer: which rows are the same patient's, numbered in the hospital's own table."""
 
 
 def people(site: Site, request: Request) -> Envelope:
-    """Rows of one part in natural units: the members (``train``), or the reference patients who were never used."""
+    """Rows of one part in natural units: members (``train``), patients never used, or those who chose the epoch."""
     part = str(request.extra["part"])
     if part not in PARTS:
         raise Refused(f"hospital {site.name}: an audit gets {', '.join(PARTS)}, not {part}")

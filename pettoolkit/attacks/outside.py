@@ -78,9 +78,10 @@ def measure(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> MeasuredRisk 
     effort = replace(EFFORTS[spec.attacks], seed=spec.seed)
     try:
         people = people_of(grid, spec)
+        validation = _group(grid, spec, "validation") if spec.dp is None else None
     except SiteFailed as error:
         return NotMeasured(f"rows for attacks were not granted ({error}); measure on simulated or own data")
-    release = on_model(spec, outcome, people, effort) + on_table(spec, outcome, people, effort)
+    release = on_model(spec, outcome, people, effort, validation) + on_table(spec, outcome, people, effort)
     release += on_mechanism(spec, outcome, people, effort)
     inside = on_insiders(spec, outcome, people, effort, release)
     return measured(
@@ -94,17 +95,19 @@ def measure(grid: MeteredGrid, spec: RunSpec, outcome: Outcome) -> MeasuredRisk 
 
 def people_of(grid: MeteredGrid, spec: RunSpec) -> People:
     """Members (whoever was trained on), control patients and the attacker's own, of all hospitals that trained."""
-    groups = {part: _group(grid, spec, part) for part in PARTS}
+    groups = {part: _group(grid, spec, part) for part in PARTS[:3]}
     members = groups["train"]
     if spec.arm == "encrypted_records":
         members = _uploaded(grid, spec, members)
     return People(members, groups["control"], groups["attacker"])
 
 
-def on_model(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) -> Attacked:
+def on_model(
+    spec: RunSpec, outcome: Outcome, people: People, effort: Effort, validation: Group | None = None
+) -> Attacked:
     """Attacks on the released model, or on the hospitals' own."""
     try:
-        view = model_view(spec, outcome, people)
+        view = model_view(spec, outcome, people, validation)
     except TooCostly as why:
         return Attacked(not_run={"membership": f"cost: {why}"})
     except NotRun as why:

@@ -9,6 +9,7 @@ scorer sends back tells the patients' side the model's predictions, as any answe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def score(blobs: Sequence[bytes], weights: Vector, bias: float) -> bytes:
         for feature, (blob, weight) in enumerate(zip(blobs, weights, strict=True)):
             header, payload = envelope.unseal(blob)
             _check(header, first, feature, len(weights))
-            loaded = scratch.load(seal.Ciphertext(), ring, payload, f"feature {feature}")
+            loaded = _load(scratch, ring, payload, SCALE_BITS, f"feature {feature}")
             if abs(weight) < 2.0**-SCALE_BITS:
                 continue  # SEAL refuses a product with zero, which would be no ciphertext
             ring.encoder.encode(float(weight), loaded.parms_id(), 2.0**SCALE_BITS, plain)
@@ -148,13 +149,23 @@ def decrypt_logits(key: SecretKey, blob: bytes) -> Vector:
     ring = _seal.ring(*_ring_of(key))
     plain = seal.Plaintext()
     with _seal.scratch() as scratch:
-        loaded = scratch.load(seal.Ciphertext(), ring, payload, "encrypted logits")
-    if loaded.parms_id() != ring.context.first_parms_id() or loaded.scale != 2.0 ** (2 * SCALE_BITS):
-        raise ForeignCiphertext("encrypted scoring: an answer of another level or scale")
+        loaded = _load(scratch, ring, payload, 2 * SCALE_BITS, "the answer")
     seal.Decryptor(ring.context, key.native()).decrypt(loaded, plain)
     flat = np.array(ring.encoder.decode_complex(plain)).view(np.float64)
     logits: Vector = flat[: header.values].copy()
     return logits
+
+
+def _load(scratch: _seal.Scratch, ring: _seal.Ring, payload: bytes, scale_bits: int, what: str) -> Any:
+    """A ciphertext of two polynomials that encrypts something, at the level and scale where it should be."""
+    import tenseal.sealapi as seal
+
+    loaded = scratch.load(seal.Ciphertext(), ring, payload, what)
+    if loaded.parms_id() != ring.context.first_parms_id() or loaded.scale != 2.0**scale_bits:
+        raise ForeignCiphertext(f"encrypted scoring: {what} is of another level or scale than expected")
+    if loaded.size() != 2 or loaded.is_transparent():
+        raise TruncatedCiphertext(f"encrypted scoring: {what} is not an encryption of anything; ask for it again")
+    return loaded
 
 
 def _slots(values: Vector) -> Slots:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,10 @@ class Store(Protocol):
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a value; when this returns it is safe."""
+        ...
+
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """Hold while a value is read, changed and kept, so that no other process does so in between."""
         ...
 
 
@@ -35,6 +41,10 @@ class MemoryStore:
         """Keep a value."""
         self._values[key] = value
 
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """Nothing to wait for: no other process sees these values."""
+        return nullcontext()
+
 
 class FileStore:
     """Files in the hospital's own folder, readable by their owner alone, flushed before ``put`` returns."""
@@ -51,15 +61,24 @@ class FileStore:
             return None
 
     def put(self, key: str, value: bytes) -> None:
-        """Write beside, flush, and rename: a crash leaves the old value or the new one."""
+        """Write beside, flush, and rename: a crash leaves the old value or the new one, as do two writers at once."""
         path = self._path(key)
-        beside = path.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=path.stem, suffix=".new")  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """Wait until no other process holds this key's lock, a file beside the value; not to be nested."""
+        from filelock import FileLock
+
+        return FileLock(self._path(key).with_suffix(".lock"), mode=0o600)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"

@@ -17,19 +17,18 @@ Limits: the search on the simulated hospitals was widened after earlier versions
 on the real ones, so the real scores are not those of a rule fixed beforehand.
 
 Poisson batches are louder than the full batch of the same budget, by sigma(q) / (q sigma(1)); the tables are read at
-the effective epsilon divided by that. On five simulated hospitals with 1,760 patients each it gained .01 to .03 for
-logistic regression with batches of 64 over the full batch's settings (pooled, epsilon 1 to 10), and lost against the
-full batch itself in nearly every case: there are fewer rows in which batches help than in which they hurt.
+the effective epsilon divided by (about) that. On the five simulated hospitals of sites/ it gained .01 to .03 over the
+full batch's settings for logistic regression on pooled batches of 64 at epsilon 1 to 10 (three seeds); the full batch
+itself was better still.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 from pettoolkit.errors import Refused
-from pettoolkit.privacy.accounting import calibrate, mechanism_for
+from pettoolkit.privacy.accounting import gaussian_mu, mechanism_for
 from pettoolkit.privacy.budget import DEFAULT_DELTA
 from pettoolkit.privacy.events import Mechanism
 from pettoolkit.privacy.noise import NOISE_MODES
@@ -89,10 +88,15 @@ def effective_epsilon(epsilon: float, noise: str, sites: int, patients: int | No
     return epsilon / loudness(noise, sites) * scale
 
 
-@functools.lru_cache(maxsize=64)
 def louder_by(q: float, epsilon: float, delta: float, steps: int) -> float:
-    """Noise on the mean gradient of Poisson batches over that of full batches, for the same budget and steps."""
-    return calibrate(epsilon, delta, steps, q) / (q * calibrate(epsilon, delta, steps))
+    """Noise on the mean gradient of Poisson batches over that of full batches, about, for the same budget and steps.
+
+    By the central limit theorem for many steps ``mu = q sqrt(T (exp(1 / sigma^2) - 1))`` (Bu et al. 2020,
+    arXiv:1911.11607), against ``mu = sqrt(T) / sigma`` of full batches. It is up to a third too low: near enough to
+    read a table by; the noise itself is calibrated by privacy loss distributions.
+    """
+    ratio = gaussian_mu(epsilon, delta) / (q * math.sqrt(steps))
+    return ratio / math.sqrt(math.log1p(ratio**2))
 
 
 def settings_for(

@@ -17,13 +17,15 @@ from pettoolkit.arms.encrypted_aggregation.scheme import scheme_of
 from pettoolkit.arms.keyring import key_requests
 from pettoolkit.encryption import ckks, envelope
 from pettoolkit.encryption.keys import SecretKey
-from pettoolkit.errors import PetError, SiteFailed
+from pettoolkit.errors import PetError, Refused, SiteFailed
 from pettoolkit.federation import flower, wire
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
-from pettoolkit.records import Models, RunSpec
+from pettoolkit.records import DpSpec, Models, RunSpec
 from tests import small_cohort as small
+
+DP = DpSpec(epsilon=3.0, delta=1e-3, noise="shared", honest_sites=3)
 
 
 def model(spec: RunSpec) -> dict[str, np.ndarray]:
@@ -179,9 +181,12 @@ def test_a_rounds_answer_tells_nothing_of_what_was_decrypted() -> None:
     }
 
 
-def sums_of(spec: RunSpec, sites: dict[str, Site], number: int) -> Request:
-    """The first round's sum, and the request that hands it to a hospital as round ``number``."""
-    extra = {"patients": sum(len(site.index(spec, "train")) for site in sites.values())}
+def sums_of(spec: RunSpec, sites: dict[str, Site], number: int, said: int = 1) -> Request:
+    """The first round's sum, and the request that hands it to a hospital as round ``number``.
+
+    The coordinator says that there are ``said`` times as many patients as there are.
+    """
+    extra = {"patients": said * sum(len(site.index(spec, "train")) for site in sites.values())}
     adder = ckks.Adder(scheme_of(spec, contract_of(spec))[0].add_context())
     for site in sites.values():
         sent = inside.contribute(site, Request("contribute", "training", spec, 1, extra=extra))
@@ -225,6 +230,53 @@ def test_repeating_what_can_not_be_used_spends_nothing_more() -> None:
             inside.apply(sites["east"], lying)
 
     assert spent(spec, sites["east"]) == 1
+
+
+@pytest.mark.parametrize("dp", [None, DP], ids=["without dp", "with dp"])
+def test_a_wrong_average_is_refused_for_good(dp: DpSpec | None) -> None:
+    """Twice the patients would halve every update; what is decided after decryption is decided once."""
+    spec = small.spec("encrypted_aggregation", strategy="fedsgd", dp=dp)
+    sites = small.hospitals(spec)
+    request = sums_of(spec, sites, 1, said=2)
+    again = sums_of(spec, sites, 1, said=2)  # other ciphertexts of the same numbers
+    said = []
+
+    for one in (request, again):
+        with pytest.raises(Refused, match="shares of the .* patients do not add up to 1") as refused:
+            inside.apply(sites["east"], one)
+        said.append(str(refused.value))
+
+    assert request.blobs != again.blobs
+    assert said[0] == said[1]
+    assert spent(spec, sites["east"]) == 1
+
+
+def test_a_round_that_was_refused_after_decryption_is_not_decided_again() -> None:
+    spec = small.spec("encrypted_aggregation")
+    sites = small.hospitals(spec)
+    right = sums_of(spec, sites, 1)
+    adder = ckks.Adder(scheme_of(spec, contract_of(spec))[0].add_context())
+    for _ in sites:  # the count is right, and the others are missing
+        adder.add(inside.contribute(sites["east"], replace(right, blobs=())).payload.blobs)
+
+    for blobs in (tuple(adder.result()), right.blobs):
+        with pytest.raises(Refused):
+            inside.apply(sites["east"], replace(right, blobs=blobs))
+
+    assert spent(spec, sites["east"]) == 1
+    inside.apply(sites["north"], right)  # who was not asked the wrong thing goes on
+
+
+def test_the_number_of_patients_stays_that_with_which_the_run_began() -> None:
+    spec = small.spec("encrypted_aggregation")
+    sites = small.hospitals(spec)
+    request = sums_of(spec, sites, 1)
+    other = replace(request, extra={"patients": int(request.extra["patients"]) + 1})
+
+    for handler in (inside.contribute, inside.apply, inside.release):
+        with pytest.raises(Refused, match="began with .* patients, and now says"):
+            handler(sites["east"], other)
+    assert spent(spec, sites["east"]) == 0
 
 
 def test_the_error_is_measured_and_its_bound_named() -> None:

@@ -14,6 +14,7 @@ from pettoolkit.arms.encrypted_statistics.config import EncryptedStatisticsKeys
 from pettoolkit.arms.keyring import REPEATS, key_requests
 from pettoolkit.arms.keys import ArmKeys
 from pettoolkit.encryption.keys import KeyRequest
+from pettoolkit.errors import BadInput
 from pettoolkit.records import DpSpec, ModelSpec, RunSpec
 from tests import small_cohort as small
 
@@ -89,6 +90,15 @@ def test_one_key_per_purpose_and_ring_is_made_for_all_that_will_be_decrypted() -
     assert {request.use.experiment for request in wanted.values()} == {"small"}
     assert len({request.file_name for request in wanted.values()}) == 3
     assert key_requests("small", [small.spec("pooled")]) == ()
+
+
+def test_runs_whose_key_would_need_more_noise_than_a_model_can_bear_are_refused() -> None:
+    """One such run is within the tolerance; the key of eight of them is not."""
+    specs = [small.spec("encrypted_aggregation", strategy="fedadam", rounds=200, seed=s) for s in range(8)]
+
+    assert key_requests("small", specs[:1])
+    with pytest.raises(BadInput, match=r"small: the runs of arm encrypted_aggregation decrypt 3216 .*split"):
+        key_requests("small", specs)
 
 
 def test_a_request_survives_json() -> None:

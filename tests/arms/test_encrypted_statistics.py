@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.encrypted_statistics import fit, noise
 from pettoolkit.arms.encrypted_statistics.inside import HANDLERS, design
+from pettoolkit.arms.keyring import key_requests
 from pettoolkit.cohort.features import feature_names
 from pettoolkit.encryption.matrix import NormalSums, linear_sums, logistic_sums
 from pettoolkit.encryption.packing import upper_triangle
@@ -125,6 +126,37 @@ def test_what_is_released_is_flooded_once() -> None:
 
     assert np.array_equal(fitted(first), fitted(again)), "two draws of noise would average out"
     assert 0 < first.encryption["encryption/flooding_sd"] < 1e-3
+
+
+@pytest.mark.parametrize("options", [{}, ONE_SHOT])
+def test_of_the_gain_only_a_power_of_two_is_told(options: dict[str, object]) -> None:
+    spec = small.spec(ARM, **options)
+    told = run(spec).encryption["encryption/flooding_sd"]
+
+    bits = np.log2(told / key_requests("small", [spec])[0].scheme.flooding_sd)
+
+    assert bits == pytest.approx(round(bits), abs=1e-9)
+
+
+def test_gains_are_rounded_up_to_the_next_power_of_two() -> None:
+    spec = small.spec(ARM)
+    x, y = pooled(spec)
+    exact = fit.step(spec, logistic_sums(x, y, np.zeros(x.shape[1])), np.zeros(x.shape[1]))
+
+    gains = fit.released(spec, exact).gains
+
+    assert (gains >= exact["gains"]).all()
+    assert (gains < 2 * exact["gains"]).all()
+    np.testing.assert_array_equal(np.log2(gains), np.round(np.log2(gains)))
+
+
+def test_the_number_of_patients_stays_that_with_which_the_run_began() -> None:
+    spec = small.spec(ARM)
+    site = small.hospitals(spec)["east"]
+    HANDLERS["contribute"](site, Request("contribute", "training", spec, 1, extra={"patients": 500}))
+
+    with pytest.raises(Refused, match="began with 500 patients, and now says 501"):
+        HANDLERS["contribute"](site, Request("contribute", "training", spec, 1, extra={"patients": 501}))
 
 
 def test_a_hospital_with_another_key_never_gives_a_wrong_sum() -> None:

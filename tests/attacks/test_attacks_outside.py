@@ -10,8 +10,11 @@ import pytest
 from pettoolkit.arms.app import coordinate
 from pettoolkit.attacks import outside
 from pettoolkit.attacks.metrics import risk_metrics
+from pettoolkit.attacks.models.membership import pool_of
 from pettoolkit.attacks.models.outside import model_view, recipe_of
 from pettoolkit.attacks.models.recipe import Central, Newton, Noisy, Rounds
+from pettoolkit.attacks.models.shadows import shadow_logits
+from pettoolkit.attacks.models.targets import choose
 from pettoolkit.attacks.protocol import Effort
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.policy import Policy
@@ -136,6 +139,21 @@ def test_each_arm_is_imitated_by_its_own_way_of_training() -> None:
         recipe = model_view(run_spec, outcome, people).recipe
         assert isinstance(recipe.how, kind)
         assert recipe.by_site == (run_spec.arm == "local")
+
+
+@pytest.mark.parametrize("arm", ["local", "pooled", "federated", "encrypted_statistics", "encrypted_records"])
+def test_a_shadow_of_exactly_the_members_is_nearly_the_model(arm: str) -> None:
+    run_spec = asked(arm)
+    with grid(hospitals(run_spec if arm.startswith("encrypted") else None)) as inner:
+        metered = MeteredGrid(inner)
+        outcome = coordinate(metered, run_spec)
+        people = outside.people_of(metered, run_spec)
+        view = model_view(run_spec, outcome, people, outside._group(metered, run_spec, "validation"))
+    pool, targets = pool_of(view, people), choose(people, SMALL)
+    members = targets.trained[targets.of_row][:, None]
+    shadow, _ = shadow_logits(view.recipe, pool, members, SMALL)
+    released = view.logits(pool.x, pool.site, pool.names)
+    assert np.corrcoef(shadow[0], released)[0, 1] > 0.99
 
 
 def test_noise_of_shadows_is_the_noise_of_the_sum() -> None:

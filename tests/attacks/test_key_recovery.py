@@ -93,14 +93,6 @@ def test_without_room_for_flooding_nothing_is_released_at_all() -> None:
         ledger.release("run/1", np.zeros(3))
 
 
-def test_flooded_sums_keep_the_key() -> None:
-    ledger = FloodingLedger(DEFAULT, "key")
-
-    found, _ = attack(DEFAULT, lambda exact, name: ledger.release(name, exact))
-
-    assert found is None
-
-
 def test_it_is_the_flooding_that_keeps_it_and_not_the_parameters() -> None:
     """The same parameters as those that give the key away, with noise of the size that the formula asks for."""
     ledger = FloodingLedger(replace(WITHOUT, flooding_bits=30, tau=2), "key")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import tenseal.sealapi as seal
@@ -80,6 +84,42 @@ def test_what_is_wrong_is_named(scoring_key: SecretKey, key: SecretKey) -> None:
         scoring.encrypt_patients(key, patients(3, 3))
     with pytest.raises(BadInput, match="all weights are zero"):
         scoring.score(group, np.zeros(3), 0.0)
+
+
+def forged(blob: bytes, change: Callable[[Any, Any], None], as_answer: bool) -> bytes:
+    """A feature's ciphertext, changed; in the header of an answer or its own."""
+    ring = _seal.ring(*scoring.scheme().ring)
+    header, payload = envelope.unseal(blob)
+    if as_answer:
+        header = replace(header, label=envelope.label_digest(f"{scoring.LABEL}/answer"), index=0, total=1)
+    with _seal.scratch() as scratch:
+        ciphertext = scratch.load(seal.Ciphertext(), ring, payload, "feature")
+        change(ring, ciphertext)
+        return envelope.seal(header, scratch.dump(ciphertext))
+
+
+def test_a_ciphertext_of_another_form_is_neither_scored_nor_decrypted(scoring_key: SecretKey) -> None:
+    """A square has the level and scale of an answer, and a polynomial more."""
+    ((blob,),) = scoring.encrypt_patients(scoring_key, patients(3, 1))
+
+    def square(ring: Any, ciphertext: Any) -> None:
+        ring.evaluator.square_inplace(ciphertext)
+
+    def square_at_the_scale_of_one(ring: Any, ciphertext: Any) -> None:
+        ring.evaluator.square_inplace(ciphertext)
+        ciphertext.scale = 2.0**scoring.SCALE_BITS
+
+    def rescaled(_: Any, ciphertext: Any) -> None:
+        ciphertext.scale = 2.0**30
+
+    with pytest.raises(TruncatedCiphertext, match="the answer is not an encryption"):
+        scoring.decrypt_logits(scoring_key, forged(blob, square, as_answer=True))
+    with pytest.raises(ForeignCiphertext, match="the answer is of another level or scale"):
+        scoring.decrypt_logits(scoring_key, forged(blob, rescaled, as_answer=True))
+    with pytest.raises(TruncatedCiphertext, match="feature 0 is not an encryption"):
+        scoring.score([forged(blob, square_at_the_scale_of_one, as_answer=False)], np.ones(1), 0.0)
+    with pytest.raises(ForeignCiphertext, match="feature 0 is of another level or scale"):
+        scoring.score([forged(blob, rescaled, as_answer=False)], np.ones(1), 0.0)
 
 
 def test_the_largest_logits_do_not_wrap_round(scoring_key: SecretKey) -> None:

@@ -156,12 +156,12 @@ def test_every_committed_experiment_is_right(path: Path) -> None:
 
 
 def test_set_changes_a_key_and_reads_its_value_as_yaml(write: Write) -> None:
-    sets = ("seeds=[0, 1]", "dp.epsilon=1e0", "sites.path=data", "arms.0.epochs=3", "model.name=mlp", "model.hidden=8")
+    sets = ("seeds=[0, 1]", "dp.epsilon=1e0", "sites.path=data", "arms.0.learning_rate=0.3", "model.name=mlp", "model.hidden=8")
     config = load(write(GOOD), sets)
     assert (config.seeds, config.sites.path, config.model.spec().hidden) == ((0, 1), "data", 8)
     assert config.dp is not None
     assert config.dp.epsilon == 1.0
-    assert config.written_arms[0][1].options(config.model.spec(), None)["epochs"] == 3
+    assert config.written_arms[0][1].options(config.model.spec(), None)["learning_rate"] == 0.3
 
 
 def test_set_takes_the_place_of_the_matrix_for_its_key(write: Write) -> None:

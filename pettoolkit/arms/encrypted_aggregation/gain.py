@@ -1,7 +1,8 @@
 """How far one error of a decrypted sum can get into the model that is released: by so much more flooding is needed.
 
-What is counted is what the server step does with a sum; the hospitals' later contributions are taken as given. (They
-are made from a model that holds the error, too; where training converges, that makes it smaller.)
+What is counted is what the server step does with a sum; the hospitals' later contributions are taken as given. They
+are made from a model that holds the error, too, and what local training makes of it is not bounded here: steps that
+contract make it smaller, steps that overshoot make it larger.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _EXPONENTS = range(9)
 
 
 def gain(settings: Mapping[str, Json]) -> float:
-    """Largest change of a released weight by an error of 1 in one round's sum; at least 1.
+    """Largest change of a released weight by an error of 1 in one round's sum, later contributions given; at least 1.
 
     FedAvg: 1, since the mean is the model. FedSGD: ``lr (1 - m^T) / (1 - m)``, as momentum takes a gradient into every
     later step. FedAdam: :func:`adam_gain`.

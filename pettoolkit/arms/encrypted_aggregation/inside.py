@@ -15,7 +15,7 @@ from pettoolkit.arms.encrypted_aggregation.gain import gain
 from pettoolkit.arms.encrypted_aggregation.scheme import CLIP, scheme_of
 from pettoolkit.arms.private import averaged, count, ledger_summary, training_of
 from pettoolkit.arms.rounds import ServerState, contribution, server_step, settings_of
-from pettoolkit.encryption.ckks import coarse, decrypt_measured, encrypt
+from pettoolkit.encryption.ckks import coarse, encrypt
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
@@ -27,11 +27,12 @@ from pettoolkit.records import Json, RunSpec
 
 
 def contribute(site: Site, request: Request) -> Envelope:
-    """This hospital's contribution, weighted by its share of patients, and its part of a validation loss: encrypted.
+    """This hospital's contribution, weighted by its share of patients, that share, and a part of a validation loss.
 
-    The loss is that of the model which the round starts from. After the last round only the loss is left to say.
+    All of it is encrypted. The loss is that of the model which the round starts from. After the last round only the
+    share and the loss are left to say.
     """
-    spec, number, patients = request.spec, request.round, _patients(request)
+    spec, number, patients = request.spec, request.round, _same_patients(site, request)
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
     weighted = np.zeros(layout.values)
@@ -40,6 +41,7 @@ def contribute(site: Site, request: Request) -> Envelope:
         weighted = layout.pack(arrays) * (here / patients)
     else:
         here = len(site.index(spec, "train"))
+    weighted = np.append(weighted, here / patients)
     if spec.dp is None:
         weighted = np.append(weighted, min(_loss(site, spec, number - 1) / patients, CLIP))
     began = time.perf_counter()
@@ -52,6 +54,7 @@ def contribute(site: Site, request: Request) -> Envelope:
 def apply(site: Site, request: Request) -> Envelope:
     """Decrypt the sum of a round and take the server step here; nothing of either leaves."""
     began = time.perf_counter()
+    _same_patients(site, request)
     once(site.store, _name(request.spec, request.round), lambda: _next_state(site, request))
     return Envelope("metrics", "training", Figures({"decrypt_seconds": time.perf_counter() - began}))
 
@@ -60,6 +63,7 @@ def release(site: Site, request: Request) -> Envelope:
     """The model of the best round, flooded once: what is released hides the error that would give the key away."""
     spec = request.spec
     vault.released_here(site, spec)
+    _same_patients(site, request)
     arrays = vault.load(once(site.store, f"{spec.run_id}/released", lambda: _flooded(site, request)))
     figures = {name: float(arrays.pop(name)) for name in FIGURES}
     return Envelope("model", "release", Arrays(arrays, site.training_patients(spec)[1]), figures)
@@ -68,6 +72,9 @@ def release(site: Site, request: Request) -> Envelope:
 FIGURES = ("flooding_sd", "max_error", "round")
 """What is told beside the model: the noise on it, the largest error that was seen, which round it is of."""
 
+SHARES = 1e-6
+"""The hospitals' shares of the patients add up to 1 within this; the error of a decrypted sum is below it."""
+
 
 def _next_state(site: Site, request: Request) -> bytes:
     spec, number = request.spec, request.round
@@ -75,15 +82,16 @@ def _next_state(site: Site, request: Request) -> bytes:
         raise Refused(f"hospital {site.name}: this run has {_rounds(request)} rounds, round {number} is none of them")
     key = _key(site, spec)
     _, layout = scheme_of(spec, site.narrowed(spec))
-    found = decrypt_measured(
-        key,
-        request.blobs,
-        len(spec.sites),
-        _label(request),
-        spec.sites,
-        before=lambda: vault.count(site, spec, key, request.blobs),
-    )
-    noted = {"error": np.array(found.error), "loss": found.values[layout.values :]}
+    name = _name(spec, number)
+    found = vault.opened(site, spec, key, request.blobs, _label(request), name)
+    if not abs(found.values[layout.values] - 1) <= SHARES:
+        vault.refuse(
+            site,
+            name,
+            f"hospital {site.name}: the hospitals' shares of the {_patients(request)} patients do not add up to 1, so "
+            "the sum is no average (compare what each hospital counts; then start the run under another seed)",
+        )
+    noted = {"error": np.array(found.error), "loss": found.values[layout.values + 1 :]}
     if number > _rounds(request):
         return vault.dump(noted)
     aggregate = layout.unpack(found.values[: layout.values])
@@ -92,17 +100,14 @@ def _next_state(site: Site, request: Request) -> bytes:
 
 def _flooded(site: Site, request: Request) -> bytes:
     spec = request.spec
-    ledger = vault.ledger_of(site, spec, _key(site, spec))
     _, layout = scheme_of(spec, site.narrowed(spec))
     best = _best(site, request)
     gains = gain(_settings(request))
-    noisy = layout.unpack(
-        ledger.release(vault.released_as(spec, ledger), layout.pack(_final(site, request, best)), gain=gains)
-    )
-    vault.keep(site, ledger)
-    released = {name: value.astype(np.float32) for name, value in noisy.items()}
+    exact = layout.pack(_final(site, request, best))
+    noisy = vault.flooded(site, spec, _key(site, spec), exact, lambda scheme: scheme.flooding_sd * gains)
+    released = {name: value.astype(np.float32) for name, value in layout.unpack(noisy.values).items()}
     seen = max(float(_noted(site, spec, n)["error"]) for n in range(1, _rounds(request) + 1))
-    figures = {"flooding_sd": ledger.scheme.flooding_sd * gains, "max_error": coarse(seen), "round": best}
+    figures = {"flooding_sd": noisy.sd, "max_error": coarse(seen), "round": best}
     return vault.dump({**released, **{name: np.array(value) for name, value in figures.items()}})
 
 
@@ -135,6 +140,11 @@ def _final(site: Site, request: Request, best: int) -> Mapping[str, npt.NDArray[
 
 def _key(site: Site, spec: RunSpec) -> SecretKey:
     return vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec))[0])
+
+
+def _same_patients(site: Site, request: Request) -> int:
+    """The number of patients that the run began with; another one is refused."""
+    return vault.fixed(site, request.spec, "patients", _patients(request))
 
 
 def _patients(request: Request) -> int:

@@ -24,20 +24,26 @@ FLOODING_TOLERANCE = 1e-3
 def scheme_of(spec: RunSpec, contract: Contract) -> tuple[Scheme, Layout]:
     """The CKKS scheme of a run, and how the model's tensors lie in its one flat vector.
 
-    Without DP one value more goes with them, the validation loss of the round before, and after the last round one more
-    sum: which round is kept is found inside the hospitals.
+    After them comes the hospital's share of the patients: the sum of all is 1, or a round is refused. Without DP one
+    value more goes with them, the validation loss of the round before, and after the last round one more sum: which
+    round is kept is found inside the hospitals.
     """
     _, initial = start(spec, contract)
     layout = Layout.of(to_arrays(initial))
     loss = 1 if spec.dp is None else 0
     scheme = choose(
-        values=layout.values + loss,
+        values=layout.values + 1 + loss,
         clip=CLIP,
         sites=len(spec.sites),
         rounds=most_rounds(spec) + loss,
-        flooding_tolerance=FLOODING_TOLERANCE / most_gain(spec),
+        flooding_tolerance=flooding_tolerance(spec),
     )
     return scheme, layout
+
+
+def flooding_tolerance(spec: RunSpec) -> float:
+    """Largest SD of the noise on a sum: so much gets into a released weight."""
+    return FLOODING_TOLERANCE / most_gain(spec)
 
 
 def key_scheme(spec: RunSpec) -> Scheme:

@@ -143,15 +143,13 @@ def _take(site: Site, request: Request, key: SecretKey, plan: RecordsPlan) -> No
 def _flooded(site: Site, request: Request, key: SecretKey, plan: RecordsPlan) -> bytes:
     spec = request.spec
     weights, _ = _state(site, spec, request.round)
-    ledger = vault.ledger_of(site, spec, key)
-    # What is decrypted has been multiplied, so its error is not that of a sum, for which the ledger's own SD is.
-    sd = plan.flooding_sd(ledger.scheme.tau, FLOODING_BITS, gain(request.round))
-    noisy = ledger.release(vault.released_as(spec, ledger), weights, gain=sd / ledger.scheme.flooding_sd).astype(
-        np.float32
+    # What is decrypted has been multiplied, so its error is not that of a sum, for which the scheme's own SD is.
+    flooded = vault.flooded(
+        site, spec, key, weights, lambda scheme: plan.flooding_sd(scheme.tau, FLOODING_BITS, gain(request.round))
     )
-    vault.keep(site, ledger)
+    noisy = flooded.values.astype(np.float32)
     seen = max(float(_noted(site, spec, number)["error"]) for number in range(1, request.round + 1))
-    told = {"flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))}
+    told = {"flooding_sd": np.array(flooded.sd), "max_error": np.array(coarse(seen))}
     return vault.dump({"layer0.weight": noisy[None, 1:], "layer0.bias": noisy[:1], **told})
 
 
@@ -166,6 +164,7 @@ def _sealed(
 
 def _key_and_plan(site: Site, request: Request) -> tuple[SecretKey, RecordsPlan]:
     contract = site.narrowed(request.spec)
+    vault.fixed(site, request.spec, "rows", _rows(request))
     key = vault.key_for(site, request.spec, scheme_of(request.spec, contract))
     return key, plan_of(request.spec, contract, _rows(request))
 

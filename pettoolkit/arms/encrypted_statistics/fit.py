@@ -84,7 +84,10 @@ def linked(beta: Floats, mean: float) -> Floats:
 
 @dataclass(frozen=True)
 class Released:
-    """What leaves the hospitals: one vector, and how strongly an error of a sum enters each value of it."""
+    """What leaves the hospitals: one vector, and how strongly an error of a sum enters each value of it, at most.
+
+    Gains are functions of decrypted sums, and the largest is told with the noise; so they are powers of two.
+    """
 
     values: Floats
     gains: Floats
@@ -107,4 +110,5 @@ def released(spec: RunSpec, fitted: Mapping[str, Floats]) -> Released:
     """What is released of a round's fit; under noise the weights alone, as errors would not count it."""
     names = ("weights", "errors", "last_step") if spec.dp is None else ("weights",)
     values = np.concatenate([fitted[name] for name in names if name in fitted])
-    return Released(values, fitted["gains"][: len(values)], len(fitted["weights"]))
+    gains = np.exp2(np.ceil(np.log2(fitted["gains"][: len(values)])))
+    return Released(values, gains, len(fitted["weights"]))

@@ -12,7 +12,7 @@ from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_statistics import fit, noise
 from pettoolkit.arms.encrypted_statistics.scheme import CLIP, columns, scheme_of
 from pettoolkit.arms.private import check_total, count, ledger_summary
-from pettoolkit.encryption.ckks import coarse, decrypt_measured, encrypt
+from pettoolkit.encryption.ckks import coarse, encrypt
 from pettoolkit.encryption.matrix import NormalSums
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
@@ -30,14 +30,14 @@ def contribute(site: Site, request: Request) -> Envelope:
     spec, number = request.spec, request.round
     key = vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec)))
     rows, weights = design(site, spec), _weights(site, spec, number - 1)
-    patients = int(request.extra["patients"])
+    patients = _patients(site, request)
     if spec.dp is None:
         packed = fit.sums(spec, *rows, weights).pack(patients)
     else:
         check_total(site, patients, len(rows[1]))
         packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
-    blobs = encrypt(key, packed, f"{_label(spec, number)}/{int(request.extra['patients'])}", site.name)
+    blobs = encrypt(key, packed, f"{_label(spec, number)}/{patients}", site.name)
     seconds = time.perf_counter() - began
     return Envelope("ciphertext", "training", Ciphertexts(tuple(blobs), len(rows[1])), {"encrypt_seconds": seconds})
 
@@ -45,6 +45,7 @@ def contribute(site: Site, request: Request) -> Envelope:
 def apply(site: Site, request: Request) -> Envelope:
     """Decrypt the sum of a round and take the step here; nothing of either leaves."""
     began = time.perf_counter()
+    _patients(site, request)
     once(site.store, _label(request.spec, request.round), lambda: _step(site, request))
     return Envelope("metrics", "training", Figures({"decrypt_seconds": time.perf_counter() - began}))
 
@@ -72,17 +73,13 @@ def _step(site: Site, request: Request) -> bytes:
     if not 1 <= number <= int(spec.options["rounds"]):
         raise Refused(f"hospital {site.name}: this run has {spec.options['rounds']} rounds, {number} is none of them")
     key = vault.key_for(site, spec, scheme_of(spec, contract))
-    found = decrypt_measured(
-        key,
-        request.blobs,
-        len(spec.sites),
-        f"{_label(spec, number)}/{patients}",
-        spec.sites,
-        before=lambda: vault.count(site, spec, key, request.blobs),
-    )
+    name = _label(spec, number)
+    found = vault.opened(site, spec, key, request.blobs, f"{name}/{patients}", name)
     sums = NormalSums.unpack(found.values, columns(contract), patients)
     if round(sums.rows) != patients:
-        raise Refused(f"hospital {site.name}: the sum does not hold the {patients} patients that were counted")
+        vault.refuse(
+            site, name, f"hospital {site.name}: the sum does not hold the {patients} patients that were counted"
+        )
     before = _weights(site, spec, number - 1)
     fitted = (fit if spec.dp is None else noise).step(spec, sums, before)
     return vault.dump({**fitted, "error": np.array(found.error)})
@@ -92,12 +89,17 @@ def _flooded(site: Site, spec: RunSpec) -> bytes:
     key = vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec)))
     last = int(spec.options["rounds"])
     exact = fit.released(spec, vault.stored(site, _label(spec, last), last))
-    ledger = vault.ledger_of(site, spec, key)
-    noisy = ledger.release(vault.released_as(spec, ledger), exact.values / exact.gains) * exact.gains
-    vault.keep(site, ledger)
-    sd = ledger.scheme.flooding_sd * float(exact.gains.max())
+    noisy = vault.flooded(site, spec, key, exact.values / exact.gains, lambda scheme: scheme.flooding_sd)
+    sd = noisy.sd * float(exact.gains.max())
     seen = max(float(vault.stored(site, _label(spec, n), n)["error"]) for n in range(1, last + 1))
-    return vault.dump({**exact.named(noisy), "flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))})
+    return vault.dump(
+        {**exact.named(noisy.values * exact.gains), "flooding_sd": np.array(sd), "max_error": np.array(coarse(seen))}
+    )
+
+
+def _patients(site: Site, request: Request) -> int:
+    """Public number of training patients of all hospitals, that with which the run began."""
+    return vault.fixed(site, request.spec, "patients", int(request.extra["patients"]))
 
 
 def _weights(site: Site, spec: RunSpec, number: int) -> Floats:

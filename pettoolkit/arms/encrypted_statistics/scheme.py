@@ -31,8 +31,13 @@ def scheme_of(spec: RunSpec, contract: Contract) -> Scheme:
         clip=CLIP,
         sites=len(spec.sites),
         rounds=int(spec.options["rounds"]),
-        flooding_tolerance=FLOODING_TOLERANCE,
+        flooding_tolerance=flooding_tolerance(spec),
     )
+
+
+def flooding_tolerance(spec: RunSpec) -> float:
+    """Largest SD of the noise on a sum of means; the same for every run."""
+    return FLOODING_TOLERANCE
 
 
 def key_scheme(spec: RunSpec) -> Scheme:

@@ -22,6 +22,9 @@ LEARNING_RATES = {
 ROUNDS = {"fedavg": 30, "fedprox": 30, "fedadam": 30, "fedsgd": 200}
 """Default number of rounds by strategy."""
 
+BATCH, MOMENTUM = 64, 0.9
+"""Defaults without DP, which uses neither."""
+
 PROXIMAL_MU = 0.01
 """FedProx's default pull towards the shared model (Li et al. 2020, arXiv:1812.06127, tune it in .001-1)."""
 
@@ -34,11 +37,15 @@ class RoundKeys(ArmKeys):
 
     rounds: Count | None = Field(default=None, description="Rounds; 30, or 200 with fedsgd, if not written.")
     local_epochs: Count = Field(default=1, description="Passes over its rows that a hospital makes in a round.")
-    batch_size: Count = Field(default=64, description="Rows per local step; fedsgd takes all rows.")
+    batch_size: Count | None = Field(
+        default=None, description=f"Rows per local step, {BATCH} if not written; fedsgd takes all rows."
+    )
     learning_rate: Positive | None = Field(
         default=None, description="Depends on strategy and model if not written (see the arm's config.py)."
     )
-    momentum: Share = Field(default=0.9, description="Of the steps of fedsgd; the others do not use it.")
+    momentum: Share | None = Field(
+        default=None, description=f"Of the steps of fedsgd, {MOMENTUM} if not written; the others do not use it."
+    )
 
     def chosen(self, dp: DpSpec | None) -> str:
         """The strategy: what is written, else fedavg without DP and fedsgd (one clipped sum a round) with it."""
@@ -53,6 +60,8 @@ class RoundKeys(ArmKeys):
         """See :meth:`ArmKeys.options`; under DP unwritten rounds and rates are left to the rule for DP training."""
         options = super().options(model, dp)
         strategy = options["strategy"] = self.chosen(dp)
+        options["batch_size"] = self.batch_size or BATCH
+        options["momentum"] = MOMENTUM if self.momentum is None else self.momentum
         if dp is None:
             options["rounds"] = self.rounds or ROUNDS[strategy]
             options["learning_rate"] = self.learning_rate or LEARNING_RATES[strategy].get(model.name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pettoolkit.attacks.models.ranked import AUC, TPR, Ranked
 from pettoolkit.attacks.models.recipe import Pool
@@ -25,6 +26,7 @@ from pettoolkit.attacks.protocol import (
     Attack,
     Effort,
     Finding,
+    Group,
     NotRun,
     People,
     finding,
@@ -91,18 +93,19 @@ class Scored:
 
 
 def pool_of(view: ModelView, people: People) -> Pool:
-    """Members and control patients, encoded, with the attacker's patients held apart."""
+    """Members and control patients, encoded; apart from them validation patients and the attacker's own."""
     names = {name: number for number, name in enumerate(sorted({*people.members.site, *people.control.site}))}
-    rows = [people.members, people.control]
-    return Pool(
-        x=torch.cat([torch.from_numpy(encode(g.rows, view.contract)) for g in rows]),
-        y=torch.cat([torch.from_numpy(outcome(g.rows, view.contract)) for g in rows]),
-        site=torch.tensor([names[s] for g in rows for s in g.site], dtype=torch.int64),
-        held_x=torch.from_numpy(encode(people.attacker.rows, view.contract)),
-        held_y=torch.from_numpy(outcome(people.attacker.rows, view.contract)),
-        held_site=torch.tensor([names.get(s, -1) for s in people.attacker.site], dtype=torch.int64),
-        names=tuple(names),
-    )
+
+    def encoded(*groups: Group) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            torch.cat([torch.from_numpy(encode(g.rows, view.contract)) for g in groups]),
+            torch.cat([torch.from_numpy(outcome(g.rows, view.contract)) for g in groups]),
+            torch.tensor([names.get(s, -1) for g in groups for s in g.site], dtype=torch.int64),
+        )
+
+    others = encoded(people.attacker)
+    held = others if view.validation is None else encoded(view.validation)
+    return Pool(*encoded(people.members, people.control), *held, tuple(names), others)
 
 
 def shadows_of(view: ModelView, pool: Pool, targets: Targets, effort: Effort) -> Shadows:
@@ -113,14 +116,15 @@ def shadows_of(view: ModelView, pool: Pool, targets: Targets, effort: Effort) ->
     TooCostly
         If one shadow takes too long (:data:`TOO_LONG`), or all of them together.
     """
-    key = digest_of([view.recipe.key, targets.digest, effort.shadows, effort.seed, TOO_LONG])
+    chosen_by = [] if view.validation is None else view.validation.patient.tolist()
+    key = digest_of([view.recipe.key, targets.digest, chosen_by, effort.shadows, effort.seed, TOO_LONG])
     if view.recipe.key and key in _KEPT:
         return _KEPT[key]
     included = targets.inclusion(effort.shadows, effort.seed)
-    logits, held = shadow_logits(view.recipe, pool, included[targets.of_row], effort)
+    logits, others = shadow_logits(view.recipe, pool, included[targets.of_row], effort)
     found = Shadows(
         Margins(targets.margin(logits, pool.y.numpy()), included[targets.patients].T),
-        held * (2 * pool.held_y.numpy() - 1),
+        others * (2 * pool.population[1].numpy() - 1),
     )
     _KEPT[key] = found
     for old in list(_KEPT)[:-KEPT]:
@@ -131,9 +135,10 @@ def shadows_of(view: ModelView, pool: Pool, targets: Targets, effort: Effort) ->
 def attack(view: ModelView, pool: Pool, targets: Targets, shadows: Shadows) -> Scored:
     """Score the targets in the released model, and in each shadow with the help of the others."""
     of_target = targets.margin(view.logits(pool.x, pool.site, pool.names)[None, :], pool.y.numpy())[0]
-    held = view.logits(pool.held_x, pool.held_site, pool.names) * (2 * pool.held_y.numpy() - 1)
+    x, y, site = pool.population
+    others = view.logits(x, site, pool.names) * (2 * y.numpy() - 1)
     known = shadows.margins.known()
-    population = log_ratio(held, np.exp(-np.logaddexp(0.0, -shadows.population)).mean(0))
+    population = log_ratio(others, np.exp(-np.logaddexp(0.0, -shadows.population)).mean(0))
     inside, rows = shadows.margins.inside, _in_turn(shadows)
     usable = rows.reshape(-1, rows.shape[2]).any(1)
     every = Stacked.fit(rows.reshape(-1, rows.shape[2])[usable], inside.reshape(-1)[usable])

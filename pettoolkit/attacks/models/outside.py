@@ -22,7 +22,7 @@ from pettoolkit.arms.generators import balance_of, generator_of
 from pettoolkit.arms.rounds import FEDADAM
 from pettoolkit.attacks.models.recipe import Central, How, Newton, Noisy, Pool, Recipe, Rounds, Single
 from pettoolkit.attacks.models.view import ModelView, logit_of
-from pettoolkit.attacks.protocol import NotRun, People, TooCostly
+from pettoolkit.attacks.protocol import Group, NotRun, People, TooCostly
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.models.dense import Params
 from pettoolkit.models.predictor import TrainingSettings, lowest, predictor
@@ -46,8 +46,8 @@ ONE_GENERATOR = ("one_on_pooled", "secure_sum")
 AT_HOME = "if each hospital published its model (here it stays at home)"
 
 
-def model_view(spec: RunSpec, outcome: Outcome, people: People) -> ModelView:
-    """What is released of a finished cell.
+def model_view(spec: RunSpec, outcome: Outcome, people: People, validation: Group | None = None) -> ModelView:
+    """What is released of a finished cell; ``validation`` are the patients who chose the model's epoch or round.
 
     Raises
     ------
@@ -62,6 +62,7 @@ def model_view(spec: RunSpec, outcome: Outcome, people: People) -> ModelView:
         recipe=recipe_of(spec, contract, outcome, people),
         bound=bound_of(outcome),
         note="" if outcome.models.shared else AT_HOME,
+        validation=validation,
     )
 
 

@@ -18,9 +18,10 @@ Logits = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pool:
-    """Everybody who may be in a shadow's training rows, and the attacker's own rows (``held``).
+    """Everybody who may be in a shadow's training rows, and two kinds of patients who are in none.
 
-    ``x`` (n, features), ``y`` (n,), ``site`` (n,) the hospital's number in ``names``.
+    ``x`` (n, features), ``y`` (n,), ``site`` (n,) the hospital's number in ``names``. ``held`` choose a shadow's epoch
+    or round; ``others`` are the attacker's own patients, the same as ``held`` if not given.
     """
 
     x: Tensor
@@ -30,12 +31,20 @@ class Pool:
     held_y: Tensor
     held_site: Tensor
     names: tuple[str, ...] = ()
+    others: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def population(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, outcomes and hospitals of the attacker's own patients."""
+        return self.others or (self.held_x, self.held_y, self.held_site)
 
     def only(self, number: int) -> Pool:
         """One hospital's part."""
         rows, held = self.site == number, self.held_site == number
-        if not held.any():  # a hospital without patients of the attacker's borrows everybody's
+        if not held.any():  # a hospital without validation patients borrows everybody's
             held = torch.ones_like(held)
+        x, y, site = self.population
+        mine = site == number
         return Pool(
             self.x[rows],
             self.y[rows],
@@ -44,6 +53,7 @@ class Pool:
             self.held_y[held],
             self.held_site[held],
             self.names,
+            (x[mine], y[mine], site[mine]),
         )
 
     def of_site(self, number: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Shadow models: trained as the released model was, each on a random part of members and control patients.
 
-The same steps, batches, clipping and noise; only who is in the training rows differs. Where the released model's epoch
-or round was chosen on validation patients, a shadow's is chosen on the attacker's own patients.
+The same steps, batches, clipping and noise; only who is in the training rows differs. Where validation patients chose
+the released model's epoch or round, they choose the shadow's (the attacker's own patients, where they are not known).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def shadow_logits(recipe: Recipe, pool: Pool, included: Bools, effort: Effort) -
 
     Returns
     -------
-    logits, held
+    logits, others
         (shadows, n) of the pool's rows and (shadows, m) of the attacker's; where hospitals train by themselves, each
         row's are those of its own hospital's shadow.
 
@@ -53,17 +53,18 @@ def shadow_logits(recipe: Recipe, pool: Pool, included: Bools, effort: Effort) -
         If a shadow takes longer than :data:`TOO_LONG`, or all of them longer than the effort allows.
     """
     out = np.zeros((included.shape[1], len(pool.x)))
-    held = np.zeros((included.shape[1], len(pool.held_x)))
+    _, _, place = pool.population
+    others = np.zeros((included.shape[1], len(place)))
     for number in pool.sites if recipe.by_site else [None]:
-        part, rows, mine = pool, np.ones(len(pool.x), dtype=bool), np.ones(len(pool.held_x), dtype=bool)
+        part, rows, mine = pool, np.ones(len(pool.x), dtype=bool), np.ones(len(place), dtype=bool)
         if number is not None:
-            part, rows, mine = pool.only(number), (pool.site == number).numpy(), (pool.held_site == number).numpy()
+            part, rows, mine = pool.only(number), (pool.site == number).numpy(), (place == number).numpy()
         seed = derived_seed(effort.seed, "shadows", -1 if number is None else number)
         for columns, score in _scorers(recipe, part, included[rows], seed, effort):
             out[columns, rows] = score(part.x)
             if mine.any():
-                held[columns, mine] = score(part.held_x)
-    return out, held
+                others[columns, mine] = score(part.population[0])
+    return out, others
 
 
 Scorer = Callable[[Tensor], Floats]

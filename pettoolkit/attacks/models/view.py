@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pettoolkit.attacks.models.recipe import Recipe
-from pettoolkit.attacks.protocol import NO_BOUND, View
+from pettoolkit.attacks.protocol import NO_BOUND, Group, View
 from pettoolkit.models.dense import DenseNet
 from pettoolkit.models.predictor import predictor
 from pettoolkit.models.training import to_params
@@ -28,14 +28,16 @@ SURE = 1e-6
 class ModelView(View):
     """A model (``*``), or one per hospital; the training; and what the guarantee leaves room for.
 
-    ``note`` stands beside every figure.
+    ``validation`` are the patients who chose the model's epoch or round (None: not known); ``note`` stands beside every
+    figure.
     """
 
     model: ModelSpec
     weights: Mapping[str, Mapping[str, npt.NDArray[Any]]]
     recipe: Recipe
     bound: AttackBound | NotMeasured = NO_BOUND
-    note: str = field(default="")
+    note: str = ""
+    validation: Group | None = None
 
     def logits(self, x: Tensor, site: Tensor, names: tuple[str, ...]) -> Floats:
         """Logits (n,) of encoded rows by the model of their hospital; ``site`` numbers ``names``."""

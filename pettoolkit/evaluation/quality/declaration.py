@@ -30,6 +30,7 @@ from pettoolkit.evaluation.quality.figures import (
 )
 from pettoolkit.evaluation.quality.groups import Names, protected
 from pettoolkit.evaluation.quality.mode import FULL, Mode, Steps
+from pettoolkit.evaluation.quality.models import one_thread
 from pettoolkit.evaluation.quality.ranks import Trial, agreement, trial
 from pettoolkit.evaluation.quality.tables import LEAST_REAL, LEAST_SYNTHETIC, Table, checked, labelled, task_of
 from pettoolkit.evaluation.quality.text import how
@@ -100,8 +101,9 @@ def declare(
         With all findings about the tables.
     """
     real, made, holdout = _checked(given)
-    work = _Work.begin(given, real, made, holdout, seed, mode, ranks, steps or Steps())
-    candidates = tuple(work.candidate(name, frame) for name, frame in made.items())
+    with one_thread():
+        work = _Work.begin(given, real, made, holdout, seed, mode, ranks, steps or Steps())
+        candidates = tuple(work.candidate(name, frame) for name, frame in made.items())
     work.steps.end()
     return Declaration(
         internal=True,

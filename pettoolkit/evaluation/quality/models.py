@@ -76,10 +76,9 @@ class Fitted:
 
     def answer(self, x: Matrix) -> Floats:
         """Probabilities of shape (n, classes); of a number the predictions, shape (n,)."""
-        with one_thread():
-            if not self.classes:
-                return np.asarray(self.model.predict(x), dtype=np.float64)
-            some = np.round(self.model.predict_proba(x), DECIMALS)
+        if not self.classes:
+            return np.asarray(self.model.predict(x), dtype=np.float64)
+        some = np.round(self.model.predict_proba(x), DECIMALS)
         out = np.zeros((len(x), self.classes))
         out[:, self.model.classes_.astype(int)] = some
         return out
@@ -108,8 +107,7 @@ def fit(model: Any, x: Matrix, y: Array, classes: int, prior: Floats | None = No
     """
     if len(np.unique(y)) < 2:
         return None
-    with one_thread():
-        model.fit(x, y)
+    model.fit(x, y)
     shares = np.bincount(y, minlength=classes) / len(y) if classes else np.zeros(0)
     return Fitted(model, classes, shares if prior is None or not classes else prior)
 
@@ -137,10 +135,11 @@ def out_of_fold(
 
 
 def one_thread() -> Any:
-    """Keep OpenMP and BLAS to one thread: on small tables several mostly wait for each other.
+    """Keep OpenMP and BLAS to one thread, as a context: on small tables several mostly wait for each other.
 
     The forest's trees grow on all cores all the same: joblib starts their threads, not OpenMP.
     """
+    import sklearn.ensemble  # only libraries that are loaded are kept to it  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1)
