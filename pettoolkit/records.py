@@ -107,7 +107,7 @@ class RunSpec:
 
     @property
     def variant(self) -> str:
-        """What tells an arm's variants apart: strategy, method, k, or generator with its dials; ``-`` if nothing does."""
+        """What tells an arm's variants apart: strategy, method, k, or generator with its dials; else ``-``."""
         options = self.options
         for key in ("strategy", "generator", "method", "k"):
             value = options.get(key)

@@ -175,5 +175,5 @@ class Site:
         )
 
     def _first(self, chosen: Index, patients: int, seed: int) -> Index:
-        """All rows of the first patients in a seeded order: each has a place of their own, however many are asked for."""
+        """All rows of the first patients in a seeded order, in which each has a place of their own."""
         return chosen[first_patients(self.patients()[chosen], patients, seed, self.salt)]

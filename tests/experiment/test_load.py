@@ -156,7 +156,8 @@ def test_every_committed_experiment_is_right(path: Path) -> None:
 
 
 def test_set_changes_a_key_and_reads_its_value_as_yaml(write: Write) -> None:
-    sets = ("seeds=[0, 1]", "dp.epsilon=1e0", "sites.path=data", "arms.0.learning_rate=0.3", "model.name=mlp", "model.hidden=8")
+    model = ("model.name=mlp", "model.hidden=8")
+    sets = ("seeds=[0, 1]", "dp.epsilon=1e0", "sites.path=data", "arms.0.learning_rate=0.3", *model)
     config = load(write(GOOD), sets)
     assert (config.seeds, config.sites.path, config.model.spec().hidden) == ((0, 1), "data", 8)
     assert config.dp is not None
