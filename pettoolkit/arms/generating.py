@@ -144,7 +144,7 @@ def one_row_each(site: Site, spec: RunSpec) -> int:
         If some patients have several rows, or the budget would not mean what it says.
     """
     patient, patients = site.training_patients(spec)
-    conditions.check(budget_of(spec), sites=len(spec.sites), smallest=patients, patient_known=site.patients_known)
+    conditions.check(budget_of(spec), sites=len(spec.sites), patients=patients, patient_known=site.patients_known)
     if patient is not None:
         raise Refused(
             f"hospital {site.name}: some patients have several rows, and a generator's histograms count rows, not "

@@ -37,6 +37,9 @@ from pettoolkit.privacy.settings import DpPlan, plan_for, settings_for
 from pettoolkit.privacy.statement import COORDINATOR, guarantee
 from pettoolkit.records import DpSpec, Json, ModelSpec, PrivacyStatement, RunSpec
 
+SURE = 6.0
+"""SDs of noise that have to fit: none of ten thousand values is beyond, but once in 50,000 runs."""
+
 
 def budget_of(spec: RunSpec) -> DpSpec:
     """The budget of a run that has one."""
@@ -101,7 +104,7 @@ def at_hospital(site: Site, spec: RunSpec, patients: int) -> tuple[PrivateRows, 
     conditions.check(
         dp,
         sites=len(spec.sites),
-        smallest=here,
+        patients=here,
         local_steps=spec.options.get("strategy") not in (None, "fedsgd"),
         patient_known=site.patients_known,
     )
@@ -122,6 +125,32 @@ def not_under_dp(site: Site, spec: RunSpec, what: str) -> None:
     """
     if spec.dp is not None:
         raise Refused(f"hospital {site.name}: a run with differential privacy gets no exact {what}")
+
+
+def check_room(site: Site, spec: RunSpec, largest: float, sd: float, room: float) -> None:
+    """Refuse a budget whose noise leaves the range of an encryption: by public numbers, before rows are read.
+
+    Were it left to the encryption, a refusal would depend on one hospital's rows and its own part of the noise alone.
+
+    Parameters
+    ----------
+    largest
+        Largest exact value that rows of any patients here can give.
+    sd
+        Of this hospital's own noise on each value.
+    room
+        Largest value that can be encrypted.
+
+    Raises
+    ------
+    Refused
+        If :data:`SURE` SDs of noise would not fit beside the largest value.
+    """
+    if largest + SURE * sd > room:
+        raise Refused(
+            f"hospital {site.name}: dp.epsilon: {budget_of(spec).epsilon:g} takes noise of SD {sd:.3g} on sums that "
+            f"can be encrypted up to {room:.3g}; write a larger epsilon, or train on more patients"
+        )
 
 
 def check_total(site: Site, patients: int, here: int) -> None:
@@ -162,7 +191,7 @@ def train_at_coordinator(
         Whether noise comes from the run's seed; the system's entropy otherwise.
     """
     dp, patients = budget_of(spec), len(rows) if patient is None else len(torch.unique(patient))
-    conditions.check(dp, sites=len(spec.sites), smallest=patients)
+    conditions.check(dp, sites=len(spec.sites), patients=patients)
     plan = _plan(spec, "central", patients, patients)
     ledger = Ledger(COORDINATOR, spec.run_id, Budget(dp.epsilon, dp.delta), plan.mechanism)
     noise = SeededNoise(spec.seed, COORDINATOR, "central") if simulated else SystemNoise()

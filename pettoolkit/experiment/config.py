@@ -136,7 +136,7 @@ class DpKeys(Keys):
 
     epsilon: Positive | None = Field(default=None, description="null means no differential privacy.")
     delta: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
-        default=1e-5, description="Must be below 1 / patients of the smallest hospital."
+        default=1e-5, description="Must be below 1 / training patients of each hospital."
     )
     noise: Literal["local", "shared", "central"] | None = Field(
         default=None, description="Who adds it; what the arm's trust allows if not written."

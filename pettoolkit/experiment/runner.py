@@ -20,6 +20,7 @@ from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.matrix import config_hash, expand, spec_hash, without_nobodys_rows
 from pettoolkit.experiment.notes import shown_notes, untrainable
 from pettoolkit.experiment.scratch import scratch_folder
+from pettoolkit.experiment.sizes import without_large_deltas
 from pettoolkit.experiment.together import together
 from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
 
@@ -99,6 +100,7 @@ def _resolved(config: ExperimentConfig, cohort: Cohort) -> Prepared:
     cells = without_nobodys_rows(config, expand(config, tuple(cohort.hospitals)), known)
     if lines := untrainable(cohort, [cell.spec for cell in cells if cell.excluded is None]):
         raise BadInput(lines)
+    cells = without_large_deltas(config, cells, cohort)
     return Prepared(
         config,
         cohort,

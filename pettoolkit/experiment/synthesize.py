@@ -159,7 +159,7 @@ def _budget(patients: pd.DataFrame, contract: Contract, epsilon: float, delta: f
         raise Refused(
             "--epsilon: some patients have several rows, and a generator protects one row (keep one row per patient)"
         )
-    conditions.check(DpSpec(epsilon, delta), sites=1, smallest=len(patients), patient_known=name is not None)
+    conditions.check(DpSpec(epsilon, delta), sites=1, patients=len(patients), patient_known=name is not None)
     return DpBudget.for_epsilon(epsilon, delta, SystemNoise().generator(Draw("synthetic rows")), len(patients))
 
 

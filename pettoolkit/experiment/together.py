@@ -8,6 +8,9 @@ from pettoolkit.experiment.cells import CellReport
 from pettoolkit.privacy.statement import compose_cells
 from pettoolkit.records import Guarantee, Json, PrivacyStatement
 
+SHARED = " in a deployment (simulated cells of one seed and noise mode share their noise, and together they hide less)"
+"""Arms are compared number by number on the same noise, whose differences then show what it hid."""
+
 Ledgers = Mapping[str, Mapping[str, Json]]
 
 
@@ -30,6 +33,8 @@ def together(reports: Sequence[CellReport]) -> str:
     epsilon = compose_cells(_each_ledger_once([privacy for privacy, _ in private]), delta)
     what = "the one cell with a guarantee: " if len(private) == 1 else f"all {len(private)} cells with a guarantee: "
     said = f"Taken together on the same patients, {what}epsilon {epsilon:.3g} at delta {delta:g}"
+    if len(private) > 1 and any(guarantee.simulated_noise for _, guarantee in private):
+        said += SHARED
     open_cells = len(shown) - len(private)
     if not open_cells:
         return f"{said}; any release without a guarantee on the same patients makes it infinite."

@@ -8,9 +8,12 @@ figures are for adding or removing one patient unless ``adjacency`` says replaci
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pettoolkit.errors import BadInput
 from pettoolkit.privacy.events import GAUSSIAN, SUBSAMPLED, ZCDP, Mechanism, gaussian, merged
@@ -18,14 +21,16 @@ from pettoolkit.privacy.events import GAUSSIAN, SUBSAMPLED, ZCDP, Mechanism, gau
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 ADJACENCIES = (ADD_REMOVE, REPLACE_ONE)
 
-GRID = 1e-4
-"""Discretisation of privacy losses. Coarser grids (1e-3) overstate small budgets by up to a third."""
+POINTS, COARSE_POINTS, MOST_POINTS = 20_000, 2_000, 400_000
+"""Into how many parts the privacy losses of one step are cut: a part is as fine as the losses are. Epsilon is the same
+to 1e-4 as with ten times as many (sigma .2 to 20). The second is for the search for a starting point; where steps of
+very different noise are composed, none is cut into more than the third."""
+
+TAIL = 10.0
+"""Losses of one step are looked at up to so many SDs of the noise: beyond lies a mass of exp(-50)."""
 
 LARGEST_SAMPLED = 100.0
-"""The memory of a discretised loss distribution grows with epsilon; beyond this a budget means nothing anyway."""
-
-COARSE_GRID = 1e-3
-"""For the search for a starting point only."""
+"""Beyond this a budget means nothing, and the search for its noise no end."""
 
 DELTA_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """How delta may be divided between zCDP and sampled events; the best division is reported."""
@@ -59,6 +64,29 @@ def compose(mechanisms: Iterable[Mechanism], delta: float, adjacency: str = ADD_
         zcdp_epsilon(rho, delta * share) + _pld_epsilon(sampled, mu, delta * (1 - share), adjacency)
         for share in DELTA_SHARES
     )
+
+
+def profile(mechanisms: Iterable[Mechanism], epsilons: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Delta of everything together at each epsilon, of Gaussian and sampled events (the privacy profile).
+
+    Parameters
+    ----------
+    epsilons
+        Sorted, none below 0.
+
+    Raises
+    ------
+    BadInput
+        If an event is known by its zCDP alone, which is no distribution of losses.
+    """
+    events = merged(mechanisms)
+    if any(m.kind == ZCDP for m in events):
+        raise BadInput("dp: a mechanism that is known by its zCDP alone has no privacy profile")
+    sampled = tuple((m.sigma, m.q, m.steps) for m in events if m.kind == SUBSAMPLED)
+    mu = math.sqrt(math.fsum(m.steps / m.sigma**2 for m in events if m.kind == GAUSSIAN))
+    if not sampled:
+        return np.array([gaussian_delta(mu, e) for e in epsilons])
+    return np.asarray(_pld(sampled, mu, ADD_REMOVE).get_delta(list(epsilons)), dtype=np.float64)
 
 
 def accountant_of(mechanisms: Iterable[Mechanism]) -> str:
@@ -164,19 +192,21 @@ def prv_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
 
 
 def _pld_epsilon(
-    sampled: tuple[tuple[float, float, int], ...], mu: float, delta: float, adjacency: str, grid: float = GRID
+    sampled: tuple[tuple[float, float, int], ...], mu: float, delta: float, adjacency: str, points: int = POINTS
 ) -> float:
-    return float(_pld(sampled, mu, adjacency, grid).get_epsilon(delta))
+    return float(_pld(sampled, mu, adjacency, points).get_epsilon(delta))
 
 
 @lru_cache(maxsize=16)
-def _pld(sampled: tuple[tuple[float, float, int], ...], mu: float, adjacency: str, grid: float) -> Any:
+def _pld(sampled: tuple[tuple[float, float, int], ...], mu: float, adjacency: str, points: int = POINTS) -> Any:
     """Compose the loss distributions; they do not depend on delta, and hold up to some millions of numbers."""
     from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
     from dp_accounting.privacy_accountant import NeighboringRelation
 
     relation = {ADD_REMOVE: NeighboringRelation.ADD_OR_REMOVE_ONE, REPLACE_ONE: NeighboringRelation.REPLACE_ONE}
+    ranges = [_losses(1 / sigma) for sigma, _, _ in sampled] + ([_losses(mu)] if mu else [])
+    grid = max(min(ranges) / points, max(ranges) / MOST_POINTS)
     accountant = PLDAccountant(relation[adjacency], grid)
     for sigma, q, steps in sampled:
         accountant.compose(dp_event.PoissonSampledDpEvent(q, dp_event.GaussianDpEvent(sigma)), steps)
@@ -186,20 +216,25 @@ def _pld(sampled: tuple[tuple[float, float, int], ...], mu: float, adjacency: st
     return accountant
 
 
+def _losses(mu: float) -> float:
+    """Largest privacy loss worth looking at of one Gaussian answer with sensitivity over SD ``mu``."""
+    return mu**2 / 2 + TAIL * mu
+
+
 def _calibrate_sampled(epsilon: float, delta: float, steps: int, q: float, full: float) -> float:
-    def spent(sigma: float, grid: float = GRID) -> float:
-        return _pld_epsilon(((sigma, q, steps),), 0.0, delta, ADD_REMOVE, grid)
+    def spent(sigma: float, points: int) -> float:
+        return _pld_epsilon(((sigma, q, steps),), 0.0, delta, ADD_REMOVE, points)
 
     low = high = full  # sampling only helps, so the full batch's noise is enough
-    while spent(low, COARSE_GRID) <= epsilon:
+    while spent(low, COARSE_POINTS) <= epsilon:
         high, low = low, low / 1.5
-    for grid, precision in ((COARSE_GRID, 0.002), (GRID, 0.006)):
+    for points, precision in ((COARSE_POINTS, 0.002), (POINTS, 0.006)):
         # coarse grids overstate: what is enough noise there is enough here, but less may be
-        while spent(low, grid) <= epsilon:
+        while spent(low, points) <= epsilon:
             high, low = low, low / 1.05
-        while spent(high, grid) < epsilon * (1 - precision):
+        while spent(high, points) < epsilon * (1 - precision):
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if spent(middle, grid) <= epsilon else (middle, high)
+            low, high = (low, middle) if spent(middle, points) <= epsilon else (middle, high)
     return high
 
 

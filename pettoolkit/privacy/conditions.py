@@ -18,7 +18,7 @@ def check(
     dp: DpSpec,
     *,
     sites: int,
-    smallest: int | None = None,
+    patients: int | None = None,
     local_steps: bool = False,
     patient_known: bool = True,
 ) -> None:
@@ -28,8 +28,8 @@ def check(
     ----------
     sites
         How many hospitals take part.
-    smallest
-        Patients (public count) of the smallest hospital, where it is known already.
+    patients
+        Training patients (public count) of the place that gives the guarantee, where they are known already.
     local_steps
         Whether hospitals make more than one step between messages.
     patient_known
@@ -40,19 +40,19 @@ def check(
     Refused
         With one line for the first condition that is broken.
     """
-    reason = _reason(dp, sites, smallest, local_steps, patient_known)
+    reason = _reason(dp, sites, patients, local_steps, patient_known)
     if reason is not None:
         raise Refused(reason)
 
 
-def _reason(dp: DpSpec, sites: int, smallest: int | None, local_steps: bool, patient_known: bool) -> str | None:
+def _reason(dp: DpSpec, sites: int, patients: int | None, local_steps: bool, patient_known: bool) -> str | None:
     if not (math.isfinite(dp.epsilon) and dp.epsilon > 0):
         return f"dp.epsilon: must be greater than 0 (got {dp.epsilon})"
     if not 0 < dp.delta < 1:
         return f"dp.delta: must lie between 0 and 1 (got {dp.delta})"
-    if smallest is not None and dp.delta * smallest >= 1:
+    if patients is not None and dp.delta * patients >= 1:
         return (
-            f"dp.delta: {dp.delta:g} must be below 1/{smallest}, one over the patients of the smallest hospital: "
+            f"dp.delta: {dp.delta:g} must be below 1/{patients}, one over the training patients it protects: "
             "otherwise publishing a patient's whole record would count as private"
         )
     if dp.noise == "shared" and local_steps:

@@ -437,6 +437,25 @@ def test_hospitals_refuse_what_would_not_mean_what_it_says(dp: Any, options: Any
     assert not site.ledgers
 
 
+@pytest.mark.parametrize(
+    ("arm", "noise", "options"),
+    [
+        ("encrypted_aggregation", "shared", {}),
+        ("encrypted_statistics", "shared", {}),
+        ("encrypted_statistics", "shared", {"method": "one_shot", "rounds": 1}),
+        ("encrypted_aggregation", "local", {"strategy": "fedavg", "rounds": 5}),
+    ],
+)
+def test_a_budget_whose_noise_no_encryption_has_room_for_is_named(arm: str, noise: str, options: Any) -> None:
+    of = spec(arm, noise, dp={"epsilon": 1e-6}, **options)
+    sites = small.hospitals(of)
+
+    with pytest.raises(SiteFailed, match=r"east.*dp\.epsilon: 1e-06 takes .*noise.*write a larger epsilon"):
+        run(of, sites)
+    if noise == "shared":  # where the refusal could tell of one hospital's part, nothing was answered before it
+        assert not any(ledger.events for site in sites.values() for ledger in site.ledgers.values())
+
+
 @pytest.mark.parametrize("arm", ["federated", "local"])
 def test_a_hospital_never_sends_a_part_of_the_noise_in_the_clear(arm: str) -> None:
     with pytest.raises(SiteFailed, match=rf"east.*dp\.noise: {arm} sends each hospital's part in the clear"):

@@ -89,5 +89,12 @@ def test_cells_without_a_guarantee_make_it_infinite_and_failed_ones_do_not() -> 
     assert "without one" not in together([with_dp, report(None)])
 
 
+def test_simulated_cells_that_share_their_noise_are_said_to_hide_less() -> None:
+    one, other = report(private("r", "a")), report(private("s", "a"))
+
+    assert "simulated cells of one seed and noise mode share their noise" in together([one, other])
+    assert "share their noise" not in together([one])
+
+
 def test_without_any_guarantee_nothing_is_said() -> None:
     assert together([report(NONE), report(None)]) == ""

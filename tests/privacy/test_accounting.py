@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pettoolkit.errors import BadInput
+from pettoolkit.privacy import accounting as module
 from pettoolkit.privacy.accounting import (
+    POINTS,
     REPLACE_ONE,
+    _pld,
     accountant_of,
     calibrate,
     compose,
@@ -17,6 +20,7 @@ from pettoolkit.privacy.accounting import (
     gaussian_epsilon,
     gaussian_mu,
     mechanism_for,
+    profile,
     prv_epsilon,
     zcdp_epsilon,
     zcdp_rho,
@@ -177,3 +181,28 @@ def test_a_budget_that_no_memory_can_account_for_is_refused_for_samples_alone() 
     with pytest.raises(BadInput, match="Poisson batches are accounted up to epsilon 100"):
         calibrate(1e7, 1e-5, 100, q=0.1)
     assert calibrate(1e7, 1e-5, 100) > 0
+
+
+def test_the_privacy_profile_is_the_inverse_of_epsilon() -> None:
+    for some in ([gaussian(20.0, 30)], [gaussian(1.0, 100, q=0.05)], [gaussian(1.0, 100, q=0.05), gaussian(20.0, 30)]):
+        deltas = (1e-7, 1e-5, 1e-3)
+        epsilons = sorted(compose(some, delta) for delta in deltas)
+        assert profile(some, epsilons) == pytest.approx(sorted(deltas, reverse=True), rel=1e-3)
+
+
+@pytest.mark.parametrize(("sigma", "q", "steps"), [(0.2, 0.00125, 50), (0.7, 0.04, 500), (20.0, 0.3, 50)])
+def test_losses_are_cut_finely_enough(sigma: float, q: float, steps: int) -> None:
+    """Ten times as fine, epsilon is the same."""
+    usual, finer = (_pld(((sigma, q, steps),), 0.0, "add_remove", points) for points in (POINTS, 10 * POINTS))
+    assert usual.get_epsilon(DELTA) == pytest.approx(finer.get_epsilon(DELTA), abs=1e-3, rel=1e-4)
+
+
+def test_a_large_budget_for_small_batches_is_found_without_cutting_losses_ever_finer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Losses are the larger the less noise there is; a fixed part would make it minutes and gigabytes."""
+    sizes = []
+    monkeypatch.setattr(module, "_pld", lambda *a: sizes.append(a[-1]) or _pld(*a))
+    calibrate(50.0, DELTA, 50, q=2 / 1600)
+    assert len(sizes) < 40
+    assert sum(sizes) < 10 * POINTS

@@ -20,7 +20,7 @@ DP = DpSpec(epsilon=1.0)
         ({"epsilon": math.nan}, {}, r"dp\.epsilon"),
         ({"epsilon": math.inf}, {}, r"dp\.epsilon"),
         ({"delta": 0.0}, {}, r"dp\.delta"),
-        ({"delta": 0.001}, {"smallest": 1000}, r"dp\.delta: 0\.001 must be below 1/1000"),
+        ({"delta": 0.001}, {"patients": 1000}, r"dp\.delta: 0\.001 must be below 1/1000"),
         ({"noise": "shared"}, {"local_steps": True}, "shared noise protects one clipped sum a round"),
         ({"honest_sites": 6}, {}, r"dp\.honest_sites: must lie between 1 and the 5"),
         ({"honest_sites": 0}, {}, r"dp\.honest_sites"),
@@ -37,7 +37,7 @@ def test_what_can_not_be_promised_is_refused_in_one_line(change: dict, where: di
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({}, {"smallest": 99_999}),
+        ({}, {"patients": 99_999}),
         ({"noise": "shared", "honest_sites": 5}, {}),
         ({}, {"local_steps": True}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +14,19 @@ from pettoolkit.arms import vault
 from pettoolkit.arms.common import start
 from pettoolkit.arms.encrypted_aggregation.gain import gain
 from pettoolkit.arms.encrypted_aggregation.scheme import CLIP, scheme_of
-from pettoolkit.arms.private import averaged, count, ledger_summary, training_of
+from pettoolkit.arms.private import (
+    SURE,
+    at_hospital,
+    averaged,
+    budget_of,
+    check_room,
+    count,
+    ledger_summary,
+    training_of,
+)
 from pettoolkit.arms.rounds import ServerState, contribution, server_step, settings_of
 from pettoolkit.encryption.ckks import coarse, encrypt
+from pettoolkit.encryption.errors import OutOfRange
 from pettoolkit.encryption.keys import SecretKey
 from pettoolkit.errors import Refused
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures
@@ -23,6 +34,7 @@ from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.hospital.store import once
 from pettoolkit.models.training import to_arrays, to_params, validation_losses
+from pettoolkit.privacy.noise import site_sd
 from pettoolkit.records import Json, RunSpec
 
 
@@ -37,6 +49,7 @@ def contribute(site: Site, request: Request) -> Envelope:
     _, layout = scheme_of(spec, site.narrowed(spec))
     weighted = np.zeros(layout.values)
     if number <= _rounds(request):
+        _check_room(site, spec, patients)
         arrays, here = contribution(site, spec, _state(site, spec, number - 1).model, number, patients)
         weighted = layout.pack(arrays) * (here / patients)
     else:
@@ -45,7 +58,15 @@ def contribute(site: Site, request: Request) -> Envelope:
     if spec.dp is None:
         weighted = np.append(weighted, min(_loss(site, spec, number - 1) / patients, CLIP))
     began = time.perf_counter()
-    blobs = encrypt(key, weighted, _label(request), site.name)
+    try:
+        blobs = encrypt(key, weighted, _label(request), site.name)
+    except OutOfRange as error:
+        if spec.dp is None:
+            raise
+        raise Refused(
+            f"hospital {site.name}: dp.epsilon: {budget_of(spec).epsilon:g} takes more noise than the encryption has "
+            f"room for; write a larger epsilon ({error})"
+        ) from None
     return Envelope(
         "ciphertext", "training", Ciphertexts(tuple(blobs), here), {"encrypt_seconds": time.perf_counter() - began}
     )
@@ -117,6 +138,17 @@ def _best(site: Site, request: Request) -> int:
     if spec.dp is not None:
         return rounds
     return 1 + int(np.argmin([_noted(site, spec, n + 1)["loss"][0] for n in range(1, rounds + 1)]))
+
+
+def _check_room(site: Site, spec: RunSpec, patients: int) -> None:
+    """Refuse a budget whose noise on mean gradients leaves the range of the encryption; see :func:`check_room`."""
+    if spec.dp is None or spec.options["strategy"] != "fedsgd":
+        return
+    _, _, plan, here = at_hospital(site, spec, patients)
+    m = plan.mechanism
+    sampled = here * m.q + SURE * math.sqrt(here * m.q * (1 - m.q))
+    sd = site_sd(m.sigma, m.sensitivity, plan.mode, m.honest_sites)
+    check_room(site, spec, m.sensitivity * sampled, sd, CLIP * patients * m.q)
 
 
 def _loss(site: Site, spec: RunSpec, number: int) -> float:

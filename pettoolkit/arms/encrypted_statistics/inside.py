@@ -29,12 +29,14 @@ def contribute(site: Site, request: Request) -> Envelope:
     """This hospital's sums at the weights of the round before, encrypted."""
     spec, number = request.spec, request.round
     key = vault.key_for(site, spec, scheme_of(spec, site.narrowed(spec)))
-    rows, weights = design(site, spec), _weights(site, spec, number - 1)
     patients = _patients(site, request)
+    if spec.dp is not None:
+        check_total(site, patients, site.training_patients(spec)[1])
+        noise.check_room(site, spec, patients, CLIP)
+    rows, weights = design(site, spec), _weights(site, spec, number - 1)
     if spec.dp is None:
         packed = fit.sums(spec, *rows, weights).pack(patients)
     else:
-        check_total(site, patients, len(rows[1]))
         packed = noise.answer(site, spec, number, rows, weights).pack(patients, limit=CLIP)
     began = time.perf_counter()
     blobs = encrypt(key, packed, f"{_label(spec, number)}/{patients}", site.name)

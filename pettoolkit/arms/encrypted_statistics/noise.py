@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pettoolkit.arms import private
 from pettoolkit.arms.encrypted_statistics import fit
 from pettoolkit.arms.private import budget_of
 from pettoolkit.encryption.matrix import NormalSums
@@ -75,6 +76,13 @@ def clipped(x: Floats, norm: float) -> Floats:
     return np.where(np.isfinite(lengths), shorter, 0.0)
 
 
+def check_room(site: Site, spec: RunSpec, patients: int, limit: float) -> None:
+    """Refuse a budget whose noise leaves the range ``limit`` of the encryption; see :func:`private.check_room`."""
+    _, here = site.training_patients(spec)
+    entry = min(1.0, float(spec.options["clip"])) * scale_of(spec)  # features lie in [-1, 1]
+    private.check_room(site, spec, here * max(entry, entry**2), _sd_here(mechanism_of(spec)), limit * patients)
+
+
 def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], weights: Floats) -> NormalSums:
     """This hospital's noisy sums of a round: refused, stored or computed, as its ledger says.
 
@@ -87,7 +95,7 @@ def answer(site: Site, spec: RunSpec, number: int, rows: tuple[Floats, Floats], 
         raise Refused(f"hospital {site.name}: the weights of the round before are not finite, or beyond {LARGEST:g}")
     dp, plan = budget_of(spec), mechanism_of(spec)
     patient, patients = site.training_patients(spec)
-    conditions.check(dp, sites=len(spec.sites), smallest=patients, patient_known=site.patients_known)
+    conditions.check(dp, sites=len(spec.sites), patients=patients, patient_known=site.patients_known)
     if patient is not None:
         raise Refused(
             f"hospital {site.name}: a patient has several rows, and encrypted sums clip rows, not patients; "

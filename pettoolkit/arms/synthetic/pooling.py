@@ -69,7 +69,7 @@ def _fit_privately(
     generator: Generator, pooled: pd.DataFrame, contract: Contract, spec: RunSpec, seed: int, *, simulated: bool
 ) -> Ledger:
     dp = budget_of(spec)
-    conditions.check(dp, sites=len(spec.sites), smallest=len(pooled))
+    conditions.check(dp, sites=len(spec.sites), patients=len(pooled))
     noise = SeededNoise(spec.seed, COORDINATOR, "central") if simulated else SystemNoise()
     budget = DpBudget.for_epsilon(dp.epsilon, dp.delta, noise.generator(Draw(PURPOSE)), len(pooled))
     mechanism = one_mechanism(generator.plan(contract, budget))
