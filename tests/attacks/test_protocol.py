@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pettoolkit.attacks import protocol
 from pettoolkit.attacks.protocol import (
     QUICK,
     Group,
@@ -54,6 +55,7 @@ PEOPLE = People(group(30), group(10), group(10))
 def test_anybody_can_bring_an_attack_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "coin_attack.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(protocol, "_REGISTERED", dict(protocol._REGISTERED))  # other tests must not meet the coin
     view = TableView(CONTRACT)
     attack = {a.name: a for a in attacks_for(view, ["coin_attack"])}["coin"]
     findings, not_run = run_attacks([attack], view, PEOPLE, QUICK)

@@ -179,6 +179,15 @@ def test_a_hospital_that_hangs_is_named_and_its_worker_ended(shared):
     assert moved(before, metric(ask(MeteredGrid(shared), "where"), "pid")) == SECOND
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Tests that run in a shell's background are started with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_an_interrupted_round_leaves_no_answer_for_the_next(five):
     before = metric(ask(five, "where"), "pid")
     press = wire.request(action="interrupt", purpose="training", extra={"coordinator": os.getpid()})
