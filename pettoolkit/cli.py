@@ -16,6 +16,7 @@ import typer
 from pettoolkit.errors import BadInput, PetError
 
 if TYPE_CHECKING:
+    from pettoolkit.advice.situation import Question
     from pettoolkit.report.listing import Reported
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -139,6 +140,34 @@ def show(experiment: Experiment, sets: Sets = None, output: Output = Format.tabl
             terminal.comparison(cells, found.summaries, found.together), terminal.blocks(cells, found.summaries)
         ),
     )
+
+
+@app.command()
+def advise(
+    experiment: Experiment,
+    sets: Sets = None,
+    situation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML with the answers; what it lacks is asked on a terminal.")
+    ] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option("--answer", metavar="KEY=VALUE", help="As --answer trusted_coordinator=no. Repeatable."),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="AUROC that may be lost against pooled real data, 0.02 if not given.")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Say from recorded runs which technologies suit a situation, which are ruled out and why; never legal advice."""
+    from pettoolkit.advice.text import lines
+    from pettoolkit.experiment import advise as advising
+    from pettoolkit.experiment.load import load
+
+    config = load(experiment, sets or ())
+    person = sys.stdin.isatty() and sys.stderr.isatty() and situation is None and not answers
+    told = advising.situation(situation, answers or (), margin=margin, question=_ask if person else None)
+    found = advising.advise(config, told)
+    print(json.dumps(found, indent=2) if output is Format.json else "\n".join(lines(found)))
 
 
 @app.command()
@@ -417,6 +446,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = f"{_program()} {shlex.join(given)}"
         return _say([f"interrupted; what is finished is kept. To go on: {again}"], INTERRUPTED)
     return code
+
+
+def _ask(question: Question) -> str:
+    """Put one question on a terminal."""
+    words = ", ".join(question.words)
+    hint = f" [{words}; blank: {question.usual or 'not answered'}]" if words else f" [{question.usual or 'blank'}]"
+    return str(typer.prompt(f"{question.text}{hint}", default="", show_default=False, err=True))
 
 
 def _say(lines: Sequence[str], code: int) -> int:

@@ -26,6 +26,7 @@ BREACHES = {
     "mlflow": ("arms/registry.py", "import mlflow"),
     "ray": ("tracking/store.py", "import ray"),
     "readers": ("report/lines.py", "import pettoolkit.experiment.cells"),
+    "advice": ("advice/text.py", "import pettoolkit.arms.registry"),
     "records": ("records.py", "import pettoolkit.privacy.ledger"),
 }
 """Each contract of .importlinter with a line that it has to refuse."""

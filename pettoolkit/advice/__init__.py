@@ -1,0 +1,1 @@
+"""Which technology for which situation: sourced rules, recorded runs, and what is too thin to say."""

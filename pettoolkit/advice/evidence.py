@@ -1,0 +1,146 @@
+"""What the recorded runs say about one technology: its figures, over all seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+from pettoolkit.evaluation.intervals import LEVEL, Predictions
+from pettoolkit.records import (
+    AttackFigure,
+    Guarantee,
+    Interval,
+    MeasuredRisk,
+    NotMeasured,
+    RunResult,
+    RunSpec,
+    Summary,
+    Verdict,
+)
+
+BOTH = "coordinator and a hospital"
+"""Where a figure stands that insiders reach together (see :mod:`pettoolkit.report.measured`)."""
+
+TABLES = ("raw_records", "anonymised_records", "synthetic_records")
+"""Kinds that are rows: who gets them has them, whatever becomes of the model."""
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Strongest attack, mean over seeds, and the range that the strongest lower and upper ends span."""
+
+    value: float
+    interval: Interval
+    state: str
+    """Against the limit that was asked for: ``below``, ``above``, ``undecided``."""
+
+
+@dataclass(frozen=True)
+class Technology:
+    """One row of the comparison: the cells that differ in their seed."""
+
+    name: str
+    results: tuple[RunResult, ...]
+    predictions: tuple[Predictions, ...]
+    summary: Summary
+
+    @property
+    def spec(self) -> RunSpec:
+        """Of the first seed."""
+        return self.results[0].spec
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """In the order of results and predictions."""
+        return tuple(result.spec.seed for result in self.results)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Kinds of which something left a hospital, as the meter read."""
+        return tuple(sorted({kind for result in self.results for kind in result.exposure.kinds_out()}))
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """One for each seed that has one."""
+        return tuple(g for r in self.results if isinstance(g := r.privacy.guarantee, Guarantee))
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether all seeds have a guarantee for the patient."""
+        return len(self.guarantees) == len(self.results)
+
+    def epsilon(self, *, colluding: bool) -> float | NotMeasured:
+        """Largest over the seeds; ``colluding``: what is left if the coordinator and a hospital collude."""
+        if not self.guaranteed:
+            return NotMeasured("no guarantee")
+        return max(_epsilon(guarantee, colluding) for guarantee in self.guarantees)
+
+    @property
+    def megabytes(self) -> float:
+        """What left the hospital that sent most, mean over seeds; the technology's own messages only."""
+        return fmean(max(result.exposure.bytes_per_site("out").values(), default=0) for result in self.results) / 1e6
+
+    @property
+    def seconds(self) -> float:
+        """Of training, mean over seeds."""
+        return fmean(result.cost.train_seconds for result in self.results)
+
+    def verdict(self, view: str) -> str:
+        """Of ``release`` or ``insider``: above in any seed is above, below must hold in all."""
+        measured = [m for r in self.results if isinstance(m := r.privacy.measured, MeasuredRisk)]
+        if len(measured) < len(self.results):
+            return "not measured"
+        states = {_verdict(m, view).state for m in measured}
+        return "above" if "above" in states else "below" if states == {"below"} else "undecided"
+
+    def risk(self, *, released: bool, colluding: bool, limit: float | None) -> Risk | NotMeasured:
+        """Strongest attack of the views that count.
+
+        Parameters
+        ----------
+        released
+            Whether the model is given to others; rows that left a hospital count as released in any case.
+        colluding
+            Whether what the coordinator and a hospital get together counts.
+        limit
+            What the interval is compared with, widened for all figures of all seeds together (Bonferroni).
+        """
+        views = ["insider", *(["release"] if released or set(self.leaves) & set(TABLES) else [])]
+        points: list[float] = []
+        chosen: list[list[AttackFigure]] = []
+        for result in self.results:
+            measured = result.privacy.measured
+            if isinstance(measured, NotMeasured):
+                return measured
+            strongest = [_verdict(measured, view).figure for view in views]
+            missing = [figure for figure in strongest if isinstance(figure, NotMeasured)]
+            if missing:
+                return missing[0]
+            family = [f for f in measured.figures if f.view in views and f.site == "*"]
+            together = [f for f in measured.figures if colluding and f.view == "insider" and f.site == BOTH]
+            points.append(max([f for f in strongest if isinstance(f, float)] + [f.excess for f in together]))
+            chosen.append([*family, *together])
+        low = fmean(max(f.interval.low for f in figures) for figures in chosen)
+        high = fmean(max(f.interval.high for f in figures) for figures in chosen)
+        return Risk(fmean(points), Interval(low, high), _compared([f for some in chosen for f in some], limit))
+
+
+def _compared(figures: Sequence[AttackFigure], limit: float | None) -> str:
+    """Whether all that was attacked stays below a limit, or something is above it."""
+    if limit is None or not figures:
+        return "undecided"
+    normal = NormalDist()
+    wider = normal.inv_cdf(1 - (1 - LEVEL) / 2 / len(figures)) / normal.inv_cdf((1 + LEVEL) / 2)
+    if any(f.excess - wider * (f.excess - f.interval.low) > limit for f in figures):
+        return "above"
+    return "below" if all(f.excess + wider * (f.interval.high - f.excess) < limit for f in figures) else "undecided"
+
+
+def _verdict(measured: MeasuredRisk, view: str) -> Verdict:
+    return measured.verdict_release if view == "release" else measured.verdict_insider
+
+
+def _epsilon(guarantee: Guarantee, colluding: bool) -> float:
+    left = guarantee.epsilon_if_coordinator_and_site_collude
+    return left if colluding and not isinstance(left, NotMeasured) else guarantee.epsilon

@@ -1,0 +1,122 @@
+"""`pettoolkit advise`: recorded runs of one experiment, a situation, and the advice room between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pettoolkit.advice.decide import advise as decide
+from pettoolkit.advice.evidence import Technology
+from pettoolkit.advice.situation import Question, Situation, ask
+from pettoolkit.cohort.yamlfile import Document, findings, read_value, read_yaml
+from pettoolkit.errors import BadInput
+from pettoolkit.experiment.cells import CellReport
+from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.records import Json, RunResult, Summary
+
+ANSWERS = "--answer"
+
+
+def situation(
+    file: Path | None,
+    answers: Sequence[str] = (),
+    *,
+    margin: float | None = None,
+    question: Callable[[Question], str] | None = None,
+) -> Situation:
+    """Put a situation together from a file, options and, on a terminal, questions.
+
+    Parameters
+    ----------
+    file
+        YAML with the keys of :class:`~pettoolkit.advice.situation.Situation`.
+    answers
+        ``KEY=VALUE``, over the file.
+    margin
+        Over both.
+    question
+        Asks a person what is not answered; None asks nobody.
+
+    Raises
+    ------
+    BadInput
+        With all that is wrong.
+    """
+    document = Document(Path(ANSWERS), {}) if file is None else read_yaml(file)
+    given: dict[str, Any] = dict(document.data or {}) if isinstance(document.data or {}, Mapping) else {}
+    if document.data is not None and not isinstance(document.data, Mapping):
+        raise BadInput(f"{file}:1: must be keys with values, such as may_process: yes")
+    said: dict[str, Any] = {}
+    for answer in answers:
+        key, equals, value = answer.partition("=")
+        if not equals:
+            raise BadInput(f"{ANSWERS} {answer}: write it as KEY=VALUE, for example {ANSWERS} trusted_coordinator=no")
+        said[key.strip()] = read_value(value)
+    if margin is not None:
+        said["margin"] = margin
+    given |= said
+    if question is not None:
+        given = {key: read_value(v) if isinstance(v, str) else v for key, v in ask(given, question).items()}
+    try:
+        return Situation.model_validate(given)
+    except ValidationError as error:
+        raise BadInput(_findings(error, document, said)) from None
+
+
+def advise(config: ExperimentConfig, answers: Situation) -> dict[str, Json]:
+    """Answer from what was recorded for an experiment; nothing is run.
+
+    Raises
+    ------
+    BadInput
+        If nothing was recorded.
+    """
+    from pettoolkit.experiment import runner
+
+    found = runner.show(config)
+    done = [cell for cell in found.cells if cell.result is not None]
+    if not done:
+        raise BadInput(f"{config.name}: no finished cell in {config.tracking.dir} (run the experiment first)")
+    missing = [f"{c.spec.arm} seed {c.spec.seed}" for c in found.cells if c.result is None and c.status != "excluded"]
+    return decide(
+        technologies(config, done),
+        answers,
+        experiment=config.name,
+        data=config.sites.source,
+        unfinished=missing,
+    )
+
+
+def technologies(config: ExperimentConfig, cells: Sequence[CellReport]) -> list[Technology]:
+    """Finished cells by row of the table, their seeds in order, with what was predicted."""
+    from pettoolkit.evaluation.predictions import from_bytes
+    from pettoolkit.evaluation.summary import summary_of
+    from pettoolkit.tracking.names import summary_name, variant_key
+    from pettoolkit.tracking.store import Store
+
+    rows: dict[str, list[tuple[RunResult, bytes]]] = {}
+    with Store(Path(config.tracking.dir)) as store:
+        for cell in sorted(cells, key=lambda cell: cell.spec.seed):
+            if cell.result is not None and cell.run_id is not None:
+                rows.setdefault(variant_key(cell.spec), []).append((cell.result, store.load_predictions(cell.run_id)))
+    order = list(dict.fromkeys(variant_key(cell.spec) for cell in cells))
+    found = []
+    for key in sorted(rows, key=order.index):
+        results, files = tuple(r for r, _ in rows[key]), [data for _, data in rows[key]]
+        summary: Summary = summary_of(results, files)
+        found.append(Technology(summary_name(summary.spec), results, tuple(map(from_bytes, files)), summary))
+    return found
+
+
+def _findings(error: ValidationError, document: Document, said: Mapping[str, Any]) -> list[str]:
+    """Each finding where it was written: in the file, or on the command line."""
+    name = str(document.path)
+    if document.root is None:
+        return [
+            line.replace(f"{name}:1: ", f"{name}: ", 1) for line in findings(error, document, name, model=Situation)
+        ]
+    over = Document(document.path, document.data, document.root, tuple((key,) for key in said))
+    return findings(error, over, name, model=Situation)
