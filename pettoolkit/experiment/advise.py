@@ -60,10 +60,13 @@ def situation(
     given |= said
     if question is not None:
         given = {key: read_value(v) if isinstance(v, str) else v for key, v in ask(given, question).items()}
+    written = set(document.data or {}) - set(said)
+    typed = Document(document.path, given, document.root, tuple((key,) for key in given if key not in written))
     try:
         return Situation.model_validate(given)
     except ValidationError as error:
-        raise BadInput(_findings(error, document, said)) from None
+        found = findings(error, typed, str(document.path), model=Situation)
+        raise BadInput([line.replace("--set: ", f"{ANSWERS}: ", 1) for line in found]) from None
 
 
 def advise(config: ExperimentConfig, answers: Situation) -> dict[str, Json]:
@@ -109,14 +112,3 @@ def technologies(config: ExperimentConfig, cells: Sequence[CellReport]) -> list[
         summary: Summary = summary_of(results, files)
         found.append(Technology(summary_name(summary.spec), results, tuple(map(from_bytes, files)), summary))
     return found
-
-
-def _findings(error: ValidationError, document: Document, said: Mapping[str, Any]) -> list[str]:
-    """Each finding where it was written: in the file, or on the command line."""
-    name = str(document.path)
-    if document.root is None:
-        return [
-            line.replace(f"{name}:1: ", f"{name}: ", 1) for line in findings(error, document, name, model=Situation)
-        ]
-    over = Document(document.path, document.data, document.root, tuple((key,) for key in said))
-    return findings(error, over, name, model=Situation)
