@@ -227,13 +227,14 @@ def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:
 def _below(store: Store, reports: Sequence[CellReport]) -> tuple[list[Summary], str]:
     """Lines under the table; and where hospitals are left out in turn, one summary over all of them."""
     from pettoolkit.experiment.alone import alone_or_together
+    from pettoolkit.experiment.dial import dial_lines
     from pettoolkit.experiment.leftout import in_turn, worth_of_more
     from pettoolkit.experiment.samerisk import encrypted_as_plain
 
     groups = in_turn(reports, store.load_predictions)
     joint = [s for s in (group.summary() for group in groups) if s is not None]
     compared = [*alone_or_together(reports, store.load_predictions), *worth_of_more(groups)]
-    compared += encrypted_as_plain(reports)
+    compared += [*encrypted_as_plain(reports), *dial_lines(reports)]
     return joint, "\n".join(line for line in (*compared, together(reports), *shown_notes(reports)) if line)
 
 
