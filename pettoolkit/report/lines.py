@@ -79,6 +79,16 @@ class Line:
             means[site] = statistics.fmean(found) if found else none
         return means
 
+    def subgroup_auroc(self) -> dict[str, dict[str, float]]:
+        """``{attribute: {level: AUROC}}``, means over the cells in which it is defined; other levels are left out."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for result in self.results:
+            for attribute, levels in result.subgroups.items():
+                for level, value in levels.items():
+                    if not isinstance(value, NotMeasured):
+                        found.setdefault(attribute, {}).setdefault(level, []).append(value)
+        return {a: {level: statistics.fmean(v) for level, v in sorted(some.items())} for a, some in found.items()}
+
     def worst(self) -> tuple[str, float] | NotMeasured:
         """Hospital with the lowest mean AUROC among those that trained (among all, if none of them is defined)."""
         trained = {site for r in self.results for site in r.spec.sites}

@@ -201,6 +201,7 @@ def _block(line: Line, settings: Sequence[str]) -> Panel:
         *_guarantee(line),
         *measured.rows(first.privacy.measured),
         ("AUROC by hospital", _by_site(line)),
+        *_by_subgroup(line),
         ("seconds", _seconds(line)),
     ]
     if line.spec.unseen:
@@ -323,3 +324,15 @@ def _by_site(line: Line) -> str:
         return f"{site}{unseen} " + ("undefined" if isinstance(auroc, NotMeasured) else f"{auroc:.3f}")
 
     return ", ".join(said(site, auroc) for site, auroc in line.site_auroc().items()) or "undefined"
+
+
+def _by_subgroup(line: Line) -> list[tuple[str, str]]:
+    """A row for each attribute; the gap is between its best and its worst level."""
+    return [
+        (
+            f"AUROC by {attribute}",
+            ", ".join(f"{level}: {value:.3f}" for level, value in levels.items())
+            + (f"; gap {max(levels.values()) - min(levels.values()):.3f}" if len(levels) > 1 else ""),
+        )
+        for attribute, levels in line.subgroup_auroc().items()
+    ]

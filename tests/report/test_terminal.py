@@ -209,3 +209,16 @@ def test_progress_without_a_terminal_is_a_line_each() -> None:
     with terminal.progress(Console(file=out, width=80)) as say:
         say("pooled logistic seed 0", 1, 5)
     assert out.getvalue() == "[1/5] pooled logistic seed 0\n"
+
+
+def test_subgroups_stand_with_the_gap_between_them_over_the_seeds() -> None:
+    tiny = NotMeasured("undefined: 3 positives")
+    cells = []
+    for seed, (f, m) in enumerate(((0.6, 0.7), (0.62, 0.74))):
+        cell = done(spec(seed=seed), {"a": 0.7})
+        assert cell.result is not None
+        found = {"sex": {"f": f, "m": m, "x": tiny}, "ward": {"icu": tiny}}
+        cells.append(replace(cell, result=replace(cell.result, subgroups=found)))
+    text = printed(terminal.blocks(cells))
+    assert "AUROC by sex            f: 0.610, m: 0.720; gap 0.110" in text
+    assert "ward" not in text
