@@ -216,6 +216,24 @@ def ui(
     serve(tracking_dir, port=port)
 
 
+@app.command()
+def lab(
+    number: Annotated[int, typer.Argument(min=1, metavar="N", help="Which lab, 1 to 5.")],
+    tracking_dir: Annotated[
+        Path, typer.Option(help="The student's own folder: results, and a copy of the lab.")
+    ] = Path("mylab"),
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on this machine; a free one if not given.")
+    ] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="Show the code too, and let it be changed.")] = False,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Open a lab on this machine alone, offline, until Ctrl-C."""
+    from pettoolkit.experiment.lab import open_lab
+
+    raise typer.Exit(open_lab(number, tracking_dir, port=port, edit=edit, browser=browser))
+
+
 @sites_app.command("init")
 def sites_init(file: Annotated[Path, typer.Argument(help="CSV or Parquet file.")]) -> None:
     """Draft contract.yaml beside a table; bounds are left blank, since bounds taken from data would leak."""
