@@ -11,7 +11,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo test test-slow lint look bench clean
+.PHONY: help install demo test test-slow lint docs look bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -41,6 +41,10 @@ lint: $(STAMP)  ## ruff, mypy strict, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy pettoolkit
 	@$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP)  ## the documentation as pages, in site/
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "site/index.html"
 
 look: $(STAMP)  ## screenshots of the MLflow page into look/ (needs Chromium)
 	@$(BIN)/python docs/look.py

@@ -103,7 +103,7 @@ def test_a_lab_runs_headless_in_a_minute_and_shows_something_in_15_seconds(path:
 def test_a_lab_is_exported_with_its_results(tmp_path: Path) -> None:
     out = tmp_path / "lab1.html"
     env = {**os.environ, **lab.QUIET, lab.FOLDER: str(tmp_path)}
-    words = [sys.executable, "-m", "marimo", "export", "html", str(labs()[0]), "-o", str(out)]
+    words = [sys.executable, "-m", "marimo", "export", "html", str(lab.copy(1, tmp_path)), "-o", str(out)]
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "key recovered" in out.read_text(encoding="utf-8")
