@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ def table_files(path: Path | Sequence[Path]) -> list[Path]:
     if path.suffix not in ENDINGS:
         raise BadInput(f"{path}: must be a .csv or .parquet file")
     return [path]
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes, as ``sha256sum`` prints it: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_table(path: Path) -> TableFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from pettoolkit.attacks.tables.anchors import NULL, Anchor, anchors
 from pettoolkit.attacks.tables.released import place, read_spans
 from pettoolkit.attacks.verdict import THRESHOLDS, verdict
 from pettoolkit.cohort.contract import Contract
-from pettoolkit.cohort.tablefile import read_table
+from pettoolkit.cohort.tablefile import read_table, sha256_of
 from pettoolkit.cohort.tables import DEFAULT_CONTRACT, load_tables
 from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.errors import BadInput
@@ -39,7 +39,7 @@ from pettoolkit.records import AttackFigure, Verdict, to_json
 if TYPE_CHECKING:
     from pettoolkit.records import Json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the JSON document; raised when a field changes its meaning or goes away."""
 
 EFFORTS: Mapping[str, Effort] = {"quick": QUICK, "full": FULL}
@@ -54,7 +54,10 @@ SAME_RECORDS = 0.01
 
 @dataclass(frozen=True)
 class Measured:
-    """All attacks on one table (or several together): figures, what did not run and why, the verdict."""
+    """All attacks on one table (or several together): figures, what did not run and why, the verdict.
+
+    ``sha256`` is of each file that was attacked, by name; of an anchor, which is no file, it is empty.
+    """
 
     name: str
     source: str
@@ -63,6 +66,7 @@ class Measured:
     not_run: Mapping[str, str]
     verdict: Verdict
     notes: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ def attack(
             left_out |= gone
         beside[name] = tuple(m for m, _ in seen[columns])
         null = next((found for m, found in seen[columns] if m.name == NULL), [])
-        measured.append(_measure(name, view, people, effort, null, plugins)[0])
+        found = _measure(name, view, people, effort, null, plugins)[0]
+        measured.append(replace(found, sha256={name: sha256_of(Path(name))}))
     if len(views) > 1:
         measured.append(_together(views, people, effort, plugins))
     if model is not None:
@@ -313,7 +318,8 @@ def _together(views: Mapping[str, TableView], people: People, effort: Effort, pl
     judged = verdict(found, view="release", not_run=not_run)
     rows = sum(len(frame) for frame in frames.values())
     notes = (f"of {len(frames)} releases; what all of them allow together, and nothing else, is judged here",)
-    return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes)
+    files = {name: sha256_of(Path(name)) for name in frames}
+    return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes, files)
 
 
 def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
@@ -328,7 +334,8 @@ def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]
     except NotRun as why:
         found, not_run = [], {"membership": str(why)}
     judged = verdict(found, view="release", null=null_findings(found), not_run=not_run)
-    return Measured(str(path), "model", len(people.members), tuple(f.figure for f in found), not_run, judged)
+    figures, files = tuple(f.figure for f in found), {str(path): sha256_of(path)}
+    return Measured(str(path), "model", len(people.members), figures, not_run, judged, sha256=files)
 
 
 def _anchors(

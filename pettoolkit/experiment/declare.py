@@ -15,7 +15,7 @@ import pandas as pd
 
 from pettoolkit.cohort.columns import Findings, Reader
 from pettoolkit.cohort.contract import Column, Contract
-from pettoolkit.cohort.tablefile import TableFile, read_table, table_files
+from pettoolkit.cohort.tablefile import TableFile, read_table, sha256_of, table_files
 from pettoolkit.cohort.tables import DEFAULT_CONTRACT, load_tables
 from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.cohort.yamlmessages import did_you_mean
@@ -102,6 +102,7 @@ def declare(
         holdout=None if held is None else held.rows,
         holdout_hospital=None if held is None else held.hospital,
         guarantees={name: said for name, (_, said) in made.items()},
+        hashes={name: sha256_of(path) for name, path in _named(synthetic).items()},
     )
     found = measured(given, seed=seed, mode=QUICK if quick else FULL, ranks=models, steps=Steps(say))
     if out is not None:

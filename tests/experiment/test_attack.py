@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_several_releases_are_measured_alone_and_together(folder: Path) -> None:
     found = measure(folder, "k3.csv", "again.csv").releases
     assert [m.name for m in found] == [str(folder / "k3.csv"), str(folder / "again.csv"), "all releases together"]
     assert [f.attack for f in found[2].figures] == ["intersection"]
+    hashes = {str(folder / n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("k3.csv", "again.csv")}
+    assert {**found[0].sha256, **found[1].sha256} == found[2].sha256 == hashes
 
 
 def test_the_same_seed_writes_the_same_document(folder: Path) -> None:
@@ -95,7 +98,7 @@ def test_the_same_seed_writes_the_same_document(folder: Path) -> None:
     first = document(5)
     assert document(5) == first
     assert document(6)["releases"] != first["releases"]
-    assert first["schema_version"] == 1
+    assert first["schema_version"] == 2
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -227,3 +228,11 @@ def test_real_patients_against_others_of_them_are_at_the_floor_and_shuffled_ones
     assert bad.bivariate.mean > 4 * bad.bivariate.floor
     assert bad.utility.models["logistic"].loss.value > 0.1
     assert bad.distinguishability.auroc.value > 0.9
+
+
+def test_each_table_is_named_by_the_hash_of_its_file(folder: Path) -> None:
+    toy.patients(120, 2).to_csv(folder / "other.csv", index=False)
+    found = run(folder, "made.parquet", "other.csv").candidates
+    assert {c.name: c.sha256 for c in found} == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("made.parquet", "other.csv")
+    }

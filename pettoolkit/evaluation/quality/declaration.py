@@ -69,6 +69,8 @@ class Given:
         Real patients that no generator has seen.
     guarantees
         What is stated about each candidate's privacy, in words.
+    hashes
+        SHA-256 of each candidate's file, for those that are files.
     """
 
     real: pd.DataFrame
@@ -79,6 +81,7 @@ class Given:
     holdout: pd.DataFrame | None = None
     holdout_hospital: Names | None = None
     guarantees: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def declare(
@@ -223,6 +226,7 @@ class _Work:
             copies=rules.copies(real.frame, frame, None if held is None else held.frame, contract, draws),
             worst=worst(columns, pairs, None if isinstance(used, NotMeasured) else used),
             guarantee=self.given.guarantees.get(name, "not stated"),
+            sha256=self.given.hashes.get(name, NotMeasured("the rows were not read from a file")),
             notes=self._notes(made),
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pettoolkit.evaluation.intervals import Estimate
 from pettoolkit.records import NotMeasured
 
-VERSION = 1
+VERSION = 2
 INTERNAL = (
     "Internal: this declaration was made from the rows of real patients (counts, histograms, models). "
     "It has no privacy guarantee of its own and is not for release."
@@ -309,7 +309,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Everything that is declared about one synthetic table."""
+    """Everything that is declared about one synthetic table; ``sha256`` is that of its file, by which it is known."""
 
     name: str
     rows: int
@@ -329,6 +329,7 @@ class Candidate:
     worst: Worst
     guarantee: str = "not stated"
     notes: tuple[str, ...] = ()
+    sha256: str | NotMeasured = NotMeasured("the rows were not read from a file")
 
 
 @dataclass(frozen=True)
