@@ -121,7 +121,8 @@ def page(title: str, body_html: str, lang: str = "en") -> str:
 
 def style() -> str:
     """Return the CSS of every page: colours by role, dark where the reader's system is, light on paper."""
-    return f":root{{{_variables(LIGHT)}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}{_STYLE}"
+    dark = f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
+    return f":root{{{_variables(LIGHT)}}}\n{dark}{_STYLE}"
 
 
 @contextmanager

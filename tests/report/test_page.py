@@ -28,7 +28,7 @@ class WellFormed(HTMLParser):
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        assert self.open[-1:] == [tag]
         self.open.pop()
 
 
@@ -87,8 +87,9 @@ def test_a_figure_keeps_its_text_and_follows_the_scheme() -> None:
     assert drawn == figure_of("accuracy")
 
 
-def test_lines_can_be_told_from_both_grounds_and_from_each_other() -> None:
-    assert len(set(OKABE_ITO)) == 8
+@pytest.mark.parametrize("colour", OKABE_ITO[:3])
+def test_the_first_colours_are_seen_on_both_grounds(colour: str) -> None:
+    assert min(contrast(colour, LIGHT["ground"]), contrast(colour, DARK["ground"])) >= 3
 
 
 def test_a_table_travels_in_its_link() -> None:
