@@ -167,23 +167,47 @@ def paired_auroc(
     names = [list(dict.fromkeys(s for run in arm for s in run)) if sites is None else list(sites) for arm in (a, b)]
     if len(a) != len(b) or set(names[0]) != set(names[1]):
         raise ValueError("a paired difference needs the same seeds and the same hospitals in both arms")
+    return difference_of(*(resampled_sites(arm, names[0], resamples) for arm in (a, b)))
+
+
+@dataclass(frozen=True)
+class ResampledSite:
+    """A hospital's AUROC, mean over seeds, with its resamples and how many patients of each outcome there are."""
+
+    value: Figure
+    draws: Array | NotMeasured
+    counts: tuple[int, int]
+
+
+def resampled_sites(
+    seeds: Sequence[Predictions], sites: Sequence[str], resamples: int = RESAMPLES
+) -> dict[str, ResampledSite]:
+    """Resample one arm once, to compare it with several others by :func:`difference_of`."""
+    return {
+        site: ResampledSite(_site_value(seeds, site), _site_draws(seeds, site, resamples), _counts(seeds, site))
+        for site in sites
+        if _runs_with(seeds, site)
+    }
+
+
+def difference_of(a: Mapping[str, ResampledSite], b: Mapping[str, ResampledSite]) -> PairedAuroc | NotMeasured:
+    """AUROC of ``a`` minus that of ``b``; both have the same patients, hence the same weights in each resample."""
     point: dict[str, float] = {}
     draws: dict[str, Array | NotMeasured] = {}
     per_site: dict[str, Estimate] = {}
-    for site in names[0]:
-        one, two = _site_value(a, site), _site_value(b, site)
-        first, second = _site_draws(a, site, resamples), _site_draws(b, site, resamples)
+    for site in (site for site in a if site in b):
+        one, two, first, second = a[site].value, b[site].value, a[site].draws, b[site].draws
         if isinstance(one, NotMeasured) or isinstance(two, NotMeasured):
             continue
         if isinstance(first, NotMeasured) or isinstance(second, NotMeasured):
             continue
-        point[site], difference, rarer = one - two, first - second, min(_counts(a, site))
+        point[site], difference, rarer = one - two, first - second, min(a[site].counts)
         draws[site] = difference
         few = rarer < LEAST_PER_CLASS
         per_site[site] = Estimate(point[site], TOO_FEW if few else percentile_interval(difference, rarer - 1))
     if not point:
         return NotMeasured("undefined at every site")
-    mean, freedom = _mean_draws(draws, {site: _counts(a, site) for site in draws})
+    mean, freedom = _mean_draws(draws, {site: a[site].counts for site in draws})
     value = float(np.mean(list(point.values())))
     return PairedAuroc(Estimate(value, percentile_interval(mean, freedom)), per_site)
 
