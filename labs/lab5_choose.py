@@ -29,13 +29,13 @@ def _(mo):
 
     EXPERIMENT = """\
 name: lab5
-sites: {source: simulated, stays: 400}
+sites: {source: simulated, stays: 300}
 arms:
   - {arm: pooled}
   - {arm: federated, rounds: 20}
   - {arm: encrypted_aggregation, rounds: 20}
   - {arm: synthetic, generator: marginals}
-seeds: [0, 1]
+seeds: [0, 1, 2]
 attacks: quick
 engine: inline
 """
@@ -88,7 +88,7 @@ def _(mo):
         }
     )
     margin = mo.ui.slider(steps=[0.01, 0.02, 0.03, 0.05, 0.1], value=0.05, label="margin (AUROC)", show_value=True)
-    mo.vstack([mo.md("## 2. Your situation. State the margin before you look below."), controls, margin])
+    mo.vstack([mo.md("## 2. Your situation. State the margin before you look below."), controls.vstack(), margin])
     return OPEN, controls, margin
 
 

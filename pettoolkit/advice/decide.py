@@ -242,7 +242,8 @@ def _least(judged: Sequence[Judged]) -> dict[str, Json]:
         return {"name": None, "why": why, "not_told_apart": [], "not_measured": unrated}
     best, risk = min(rated, key=lambda pair: pair[1].value)
     near = [j.technology.name for j, r in rated if j is not best and r.interval.low <= risk.interval.high]
-    why = f"strongest attack {risk.value:.2f}, the least of those that qualify"
+    alone = "it is the only one that qualifies" if len(eligible) == 1 else "the least of those that qualify"
+    why = f"strongest attack {risk.value:.2f}; {alone}"
     return {"name": best.technology.name, "why": why, "not_told_apart": near, "not_measured": unrated}
 
 

@@ -9,7 +9,7 @@ Two things vary, and both are in the interval. Other patients: both models are r
 :mod:`pettoolkit.evaluation.intervals`). Other trainings and splits: the SD of the difference over seeds. Seeds share
 some test patients and not all, so the second holds part of the first again: the interval is too wide rather than too
 narrow.
-With one seed the second is unknown, and nothing is decided.
+With fewer than three seeds the second is as good as unknown, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from pettoolkit.records import Interval, NotMeasured
 
 State = Literal["yes", "no", "undecided"]
 
-ONE_SEED = "one seed: how much another training or split would change is not known; run at least three"
+ENOUGH_SEEDS = 3
+FEW_SEEDS = f"how much another training or split would change is not known: run at least {ENOUGH_SEEDS} seeds"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def noninferior(
     if isinstance(found, NotMeasured) or isinstance(found.mean.interval, NotMeasured):
         return Difference("undecided", "no hospital has enough patients of both outcomes", _NONE, _NONE, len(ours))
     value, patients = found.mean.value, found.mean.interval
-    if len(ours) < 2:
-        return Difference("undecided", ONE_SEED, value, patients, len(ours))
+    if len(ours) < ENOUGH_SEEDS:
+        return Difference("undecided", FEW_SEEDS, value, patients, len(ours))
     each = np.array([_difference(a, b, sites) for a, b in zip(ours, theirs, strict=True)])
     interval = _interval(value, patients, each[~np.isnan(each)], comparisons)
     state, why = _decide(value, interval, margin, len(ours))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from pettoolkit.advice.evidence import Technology
+from pettoolkit.advice.noninferiority import ENOUGH_SEEDS
 from pettoolkit.advice.situation import Situation
 from pettoolkit.records import RunSpec
 
-ENOUGH_SEEDS = 3
 FEW = 20
 """Test patients with the outcome in all hospitals together, below which no interval says much."""
 TRAIN_TO_TEST = 55 / 20

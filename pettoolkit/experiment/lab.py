@@ -76,7 +76,7 @@ def command(notebook: Path, *, port: int | None = None, edit: bool = False, brow
 
     if find_spec("marimo") is None:
         raise BadInput("labs need marimo (install pettoolkit with its extra: pip install 'pettoolkit[labs]')")
-    words = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(notebook), "--host", "127.0.0.1"]
+    words = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(notebook), "--host", "127.0.0.1", "--token"]
     words += ["--skip-update-check"] if edit else []
     words += [] if port is None else ["--port", str(port)]
     return words + ([] if browser else ["--headless"])

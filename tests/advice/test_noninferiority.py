@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from pettoolkit.advice.noninferiority import ONE_SEED, noninferior
+from pettoolkit.advice.noninferiority import FEW_SEEDS, noninferior
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.records import Interval, NotMeasured
 from tests.advice.made_up import SITES, scores
@@ -45,9 +45,10 @@ def test_few_patients_leave_it_undecided_though_the_models_are_equal() -> None:
     assert compared(1.2, patients=40).state == "undecided"
 
 
-def test_one_seed_decides_nothing() -> None:
-    found = compared(0.5, seeds=1)
-    assert (found.state, found.why) == ("undecided", ONE_SEED)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
+    found = compared(0.5, seeds=seeds)
+    assert (found.state, found.why) == ("undecided", FEW_SEEDS)
 
 
 def test_a_margin_that_is_larger_than_the_loss_turns_no_into_yes() -> None:

@@ -29,7 +29,7 @@ name: small
 task: table-outcome
 sites: {source: tables, path: DATA}
 arms: [{arm: pooled, epochs: 3}, {arm: federated, rounds: 2}]
-seeds: [0, 1]
+seeds: [0, 1, 2]
 engine: inline
 tracking: {dir: MLRUNS}
 """
@@ -62,7 +62,7 @@ def test_recorded_runs_are_judged_as_text_and_as_json(experiment: str, capsys: p
     pooled, federated = found["technologies"]
     assert (pooled["status"], federated["status"]) == ("ruled out", "qualifies on conditions")
     assert federated["good_enough"]["state"] == "yes"
-    assert federated["good_enough"]["seeds"] == 2
+    assert federated["good_enough"]["seeds"] == 3
     assert found["situation"]["margin"] == 0.4
     assert found["least_risk"]["name"] is None
     assert "== RULED OUT\npooled logistic" in text

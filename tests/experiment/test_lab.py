@@ -49,7 +49,7 @@ def test_it_listens_on_this_machine_alone_and_looks_for_no_update(
     assert words[2:4] == ["marimo", "edit"]
     assert words[words.index("--host") + 1] == "127.0.0.1"
     assert words[words.index("--port") + 1] == "2718"
-    assert {"--skip-update-check", "--headless"} <= set(words)
+    assert {"--skip-update-check", "--headless", "--token"} <= set(words)
     assert called["env"]["MARIMO_SKIP_UPDATE_CHECK"] == "1"
     assert called["env"][lab.FOLDER] == str(tmp_path)
     assert Path(words[4]).parent == tmp_path / "labs"
