@@ -25,6 +25,9 @@ DIALS: Mapping[str, Callable[[Json], float]] = {
 ATTACKS = ("density_ratio", "near_match", "exact_match")
 """Membership attacks on the released table, whatever is trained on it."""
 
+TRAINING = ("epochs", "batch_size", "learning_rate")
+"""Options of the training on the rows, which follow the model and change no row."""
+
 LEVEL = 0.05
 """Chance of a false start somewhere along one dial, at most (Bonferroni over its settings and attacks)."""
 
@@ -56,7 +59,7 @@ def dial_lines(reports: Sequence[CellReport]) -> list[str]:
 
 def _apart_from(spec: RunSpec, dial: str) -> str:
     """What cells of one dial have in common: all but the dial's value, the seed and the model trained on the rows."""
-    options = {name: value for name, value in spec.options.items() if name != dial}
+    options = {name: value for name, value in spec.options.items() if name != dial and name not in TRAINING}
     return dial + digest_of(replace(spec, seed=0, contract={}, model=ModelSpec("any"), options=options).wire())
 
 

@@ -23,7 +23,8 @@ def attacked(excess: float, half: float = 0.02, attack: str = "density_ratio") -
 
 
 def cell(dial: str, value: float, excess: float, auroc: float = 0.6, **changed: Any) -> CellReport:
-    options = {"generator": "tvae", dial: value}
+    model = changed.get("model", ModelSpec("logistic"))
+    options = {"generator": "tvae", dial: value, "learning_rate": 0.1 if model.name == "logistic" else 0.2}
     of = replace(spec("synthetic", **changed), options=options)
     privacy = replace(NONE, measured=attacked(excess))
     return CellReport(of, "done", result(of, {"a": auroc, "b": auroc}, privacy=privacy), "run")
