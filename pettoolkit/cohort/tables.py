@@ -74,6 +74,16 @@ def load_tables(path: Path | Sequence[Path], contract: Path | None = None) -> tu
     return _rows(gathered, described, cut, path)
 
 
+def resolved(contract: Contract) -> Contract:
+    """The row contract of tables that follow ``contract``, which needs no table: :func:`load_tables` gives the same."""
+    used = _used(contract)
+    if used.grain == "hour":
+        return row_contract(used)
+    name = used.outcome.name
+    labelled = used.outcome.model_copy(update={"kind": "binary", "low": None, "high": None})
+    return used.model_copy(update={"columns": tuple(labelled if c.name == name else c for c in used.columns)})
+
+
 def check_tables(contract_path: Path, data_path: Path | Sequence[Path]) -> list[str]:
     """List all that :func:`load_tables` would refuse; empty if the tables are fine."""
     try:
@@ -81,6 +91,10 @@ def check_tables(contract_path: Path, data_path: Path | Sequence[Path]) -> list[
     except BadInput as error:
         return list(error.lines)
     return []
+
+
+def _used(contract: Contract) -> Contract:
+    return contract.model_copy(update={"columns": tuple(c for c in contract.columns if c.role != "ignored")})
 
 
 def _contract_beside(path: Path | Sequence[Path]) -> Path:
@@ -147,14 +161,13 @@ def _columns(
 def _rows(
     gathered: Gathered, contract: Contract, period: Objects | None, path: Path | Sequence[Path]
 ) -> tuple[dict[str, pd.DataFrame], Contract]:
-    used = contract.model_copy(update={"columns": tuple(c for c in contract.columns if c.role != "ignored")})
+    used = _used(contract)
     frame = gathered.frame[[c.name for c in used.columns]]
     rows_of = {str(site): frame[gathered.site == site].reset_index(drop=True) for site in sorted(set(gathered.site))}
     periods = {site: period[gathered.site == site] for site in rows_of} if period is not None else {}
     outcome = used.outcome.name
     if used.grain == "row":
-        labelled = used.outcome.model_copy(update={"kind": "binary", "low": None, "high": None})
-        row = used.model_copy(update={"columns": tuple(labelled if c.name == outcome else c for c in used.columns)})
+        row = resolved(contract)
         rows_of = {s: r[[c.name for c in row.columns]].astype({outcome: np.int8}) for s, r in rows_of.items()}
         return {s: r.assign(**({PERIOD: periods[s]} if periods else {})) for s, r in rows_of.items()}, row
     name = used.named("patient_id")
@@ -167,4 +180,4 @@ def _rows(
         why = f"no stay is longer than {used.landmark_hours} h with a label that is still 0"
         where = path if isinstance(path, Path) else path[0]
         raise BadInput([f"{where}: an empty hospital: {site}: {why}" for site in empty])
-    return landmarks, row_contract(used)
+    return landmarks, resolved(contract)

@@ -9,11 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pettoolkit.errors import Refused
+from pettoolkit.evaluation.aggregated import figures_of
+from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.evaluation.subgroups import AGE_BANDS
-from pettoolkit.hospital.envelope import Envelope, Scores
+from pettoolkit.hospital.envelope import Envelope, Figures, Scores
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
+from pettoolkit.hospital.store import once
 from pettoolkit.models.predictor import predictor
+from pettoolkit.records import Weights, digest_of, to_json
 
 
 def predict(site: Site, request: Request) -> Envelope:
@@ -23,6 +27,38 @@ def predict(site: Site, request: Request) -> Envelope:
     ``patient`` (number of the patient's first row in the hospital's own table), ``y``, ``score`` of shape
     (models, n), and one array of small integers per subgroup column.
     """
+    index, y, scores = _scored(site, request)
+    answer: dict[str, npt.NDArray[np.generic]] = {"patient": site.numbers(index), "y": y, "score": scores}
+    return Envelope("predictions", "evaluation", Scores(answer | _subgroups(site, index)))
+
+
+def summarise(site: Site, request: Request) -> Envelope:
+    """Figures of all models over this hospital's test patients, and no row: what a deployed hospital answers with.
+
+    The answer has ``{number}/{figure}``; a figure from which a group of fewer than ten patients could be told is not
+    in it (:func:`figures_of`). A run is judged once: figures of many models that differ a little would tell of one
+    patient after the other.
+    """
+    spec = request.spec
+    sent = digest_of(to_json(Weights.of(dict(request.arrays))))
+    name = f"{spec.run_id}/judged"
+    with site.store.lock(name):
+        first = once(site.store, name, sent.encode).decode()
+    if sent != first:
+        raise Refused(f"hospital {site.name}: this run was judged before, with another model")
+    index, y, scores = _scored(site, request)
+    found: dict[str, float] = {}
+    for number, score in enumerate(scores):
+        predictions = SitePredictions(site.numbers(index), y, score)
+        told = figures_of(predictions, site.contract.prevalence)
+        found |= {f"{number}/{figure}": value for figure, value in told.items()}
+    return Envelope("metrics", "evaluation", Figures(found))
+
+
+def _scored(
+    site: Site, request: Request
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8], npt.NDArray[np.floating[Any]]]:
+    """Index and outcome of the test rows, and every model's scores of them, shape (models, n)."""
     spec = request.spec
     rows = site.part(spec, "test")
     model = predictor(spec.model, rows.x.shape[1])
@@ -32,13 +68,8 @@ def predict(site: Site, request: Request) -> Envelope:
             model.check(arrays)
         except ValueError as error:
             raise Refused(f"hospital {site.name}: the model that was sent can't be used ({error})") from None
-    index = site.index(spec, "test")
-    answer: dict[str, npt.NDArray[np.generic]] = {
-        "patient": site.numbers(index),
-        "y": rows.y.numpy().astype(np.int8),
-        "score": np.stack([model.scores(arrays, rows.x) for arrays in sent]),
-    }
-    return Envelope("predictions", "evaluation", Scores(answer | _subgroups(site, index)))
+    scores = np.stack([model.scores(arrays, rows.x) for arrays in sent])
+    return site.index(spec, "test"), rows.y.numpy().astype(np.int8), scores
 
 
 def _numbered(arrays: Mapping[str, npt.NDArray[Any]], number: int) -> dict[str, npt.NDArray[Any]]:
@@ -61,4 +92,4 @@ def _subgroups(site: Site, index: npt.NDArray[np.intp]) -> dict[str, npt.NDArray
     return out
 
 
-HANDLERS = {"predict": predict}
+HANDLERS = {"predict": predict, "summarise": summarise}

@@ -7,7 +7,12 @@ keeps Flower from calling home is set in this package's ``__init__``.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
@@ -50,6 +55,16 @@ def set_message_id(message: Message, message_id: str) -> None:
     message.metadata.__dict__["_message_id"] = message_id
 
 
+def set_reply_to(message: Message, message_id: str) -> None:
+    """Let a reply to a repeated message be the reply to its first sending."""
+    message.metadata.__dict__["_reply_to_message_id"] = message_id
+
+
+def unreachable(reply: Message) -> bool:
+    """Whether it is a SuperLink that says, in a hospital's place, that there is no reply (Flower's codes 3 to 5)."""
+    return reply.has_error() and 3 <= reply.error.code <= UNAVAILABLE
+
+
 def pack(message: Message) -> bytes:
     """Bytes of a whole message, content included."""
     data: bytes = message_to_proto(message).SerializeToString()
@@ -69,7 +84,18 @@ def content_size(content: RecordDict) -> int:
 
 def copy_content(content: RecordDict) -> RecordDict:
     """Copy a content by way of its bytes."""
-    return recorddict_from_proto(ProtoRecordDict.FromString(recorddict_to_proto(content).SerializeToString()))
+    return load_content(dump_content(content))
+
+
+def dump_content(content: RecordDict) -> bytes:
+    """Bytes of a content."""
+    data: bytes = recorddict_to_proto(content).SerializeToString()
+    return data
+
+
+def load_content(data: bytes) -> RecordDict:
+    """Inverse of :func:`dump_content`."""
+    return recorddict_from_proto(ProtoRecordDict.FromString(data))
 
 
 def site_context(node_id: int, site: str) -> Context:
@@ -86,3 +112,39 @@ def site_context(node_id: int, site: str) -> Context:
 def error_reply(message: Message, code: int, reason: str) -> Message:
     """Answer ``message`` with an error; ``reason`` must not hold anything about a patient."""
     return Message(Error(code=code, reason=reason), reply_to=message)
+
+
+def bundle(app: Path) -> bytes:
+    """A Flower app's folder as the bundle that Flower sends about."""
+    from flwr.cli.build import build_fab_from_disk
+
+    return build_fab_from_disk(app)
+
+
+def run_superlink() -> None:
+    """Be Flower's SuperLink, with the arguments of this process."""
+    from flwr.superlink.cli import flower_superlink
+
+    flower_superlink()
+
+
+def run_supernode(own: bytes) -> None:
+    """Be Flower's SuperNode, with the arguments of this process; it runs the app ``own`` and no other.
+
+    Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
+    own bundle in its place. A run of another version finds no app of its version then, and is answered with an error.
+    """
+    from flwr.supercore.fab import Fab
+    from flwr.supernode import start_client_internal as node
+    from flwr.supernode.cli import flower_supernode
+
+    connect, fab = vars(node)["http_request_response"], Fab(hashlib.sha256(own).hexdigest(), own, {})
+
+    @contextmanager
+    def connected(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
+        with connect(*arguments, **options) as parts:
+            node_id, receive, send, get_run, _, *rest = parts
+            yield node_id, receive, send, get_run, lambda _hash, _run: fab, *rest
+
+    vars(node)["http_request_response"] = connected
+    flower_supernode()

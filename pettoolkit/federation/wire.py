@@ -7,7 +7,9 @@ Nothing is ever pickled or unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -251,13 +253,29 @@ def decode(name: str, array: Array) -> NDArray:
     ValueError
         If the bytes can't be read, or are of another shape or dtype than declared.
     """
+    stream = io.BytesIO(array.data)
     try:
-        value = np.load(io.BytesIO(array.data), allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        shape, dtype = _header(stream)
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError):
         raise ValueError(f"array '{name}': its bytes can't be read") from None
-    if not isinstance(value, np.ndarray) or value.shape != tuple(array.shape) or str(value.dtype) != array.dtype:
+    # Compared before anything is read: a header may promise more than memory holds, and bytes may follow the numbers.
+    promised = math.prod(shape) * dtype.itemsize
+    if shape != tuple(array.shape) or str(dtype) != array.dtype or len(array.data) - stream.tell() != promised:
         raise ValueError(f"array '{name}': its bytes are not the {array.dtype}{list(array.shape)} that it declares")
-    return value
+    if dtype.hasobject:
+        raise ValueError(f"array '{name}': its bytes can't be read")
+    stream.seek(0)
+    return cast("NDArray", np.load(stream, allow_pickle=False))
+
+
+def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of a ``.npy`` stream, which then stands at its first number."""
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version} of the format is not written here")
+    shape, _, dtype = readers[version](stream)  # type: ignore[no-untyped-call]
+    return tuple(shape), dtype
 
 
 def blobs_to_record(blobs: Sequence[bytes]) -> ArrayRecord:
@@ -310,6 +328,33 @@ def array_to_table(array: Array) -> pd.DataFrame:
 def serialised_bytes(content: RecordDict) -> int:
     """Length in bytes of the serialised RecordDict, the same on all grids."""
     return flower.content_size(content)
+
+
+def dump(content: RecordDict) -> bytes:
+    """Bytes of a content, to be kept."""
+    return flower.dump_content(content)
+
+
+def load(data: bytes) -> RecordDict:
+    """Inverse of :func:`dump`."""
+    return flower.load_content(data)
+
+
+def digest(content: RecordDict) -> str:
+    """SHA-256 (hex) of what a message says, whatever the order of its records and keys."""
+    found = hashlib.sha256()
+    for name in sorted(content):
+        record = content[name]
+        for key in sorted(record):
+            value = record[key]
+            said = (
+                f"{value.dtype} {list(value.shape)} {value.stype}".encode() + b"\0" + value.data
+                if isinstance(value, Array)
+                else f"{type(value).__name__} {value!r}".encode()
+            )
+            for part in (name.encode(), key.encode(), said):
+                found.update(len(part).to_bytes(8, "little") + part)
+    return found.hexdigest()
 
 
 def _payload(

@@ -62,17 +62,7 @@ class FileStore:
 
     def put(self, key: str, value: bytes) -> None:
         """Write beside, flush, and rename: a crash leaves the old value or the new one, as do two writers at once."""
-        path = self._path(key)
-        descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=path.stem, suffix=".new")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(value)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_private(self._path(key), value)
 
     def lock(self, key: str) -> AbstractContextManager[object]:
         """Wait until no other process holds this key's lock, a file beside the value; not to be nested."""
@@ -91,3 +81,17 @@ def once(store: Store, key: str, compute: Callable[[], bytes]) -> bytes:
         value = compute()
         store.put(key, value)
     return value
+
+
+def write_private(path: Path, value: bytes) -> None:
+    """Write a file for its owner alone: beside, flushed and renamed, so that a crash leaves the old one or the new."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".new")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,75 @@
+"""The coordinator's half: Flower's ServerApp takes one run's spec, and leaves its outcome in the coordinator's folder.
+
+The process that started the run picks the outcome up there (:mod:`pettoolkit.deployment.submit`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from pettoolkit.arms.app import coordinate
+from pettoolkit.errors import PetError
+from pettoolkit.evaluation.outside import summaries
+from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.federation.persistent import PersistentGrid
+from pettoolkit.hospital.store import write_private
+from pettoolkit.records import SCHEMA_VERSION, Outcome, RunSpec, from_json, to_json
+
+FOLDER = "PETTOOLKIT_COORDINATOR"
+"""Environment variable with the coordinator's folder; Flower hands it down to the processes that it starts."""
+
+SPEC, JOB = "spec", "job"
+"""Keys of the run config: the spec as one JSON string, and the name of the file for what comes out."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What comes out of a run: the arm's outcome, and each model's figures at each hospital.
+
+    ``figures`` is model's key -> hospital -> figure -> value; a figure that is not there was held back.
+    """
+
+    outcome: Outcome
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+    schema_version: int = SCHEMA_VERSION
+
+
+app = ServerApp()
+"""What Flower loads in the coordinator's process."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one cell over Flower's own grid, and write down what came out or what went wrong."""
+    folder = Path(os.environ[FOLDER])
+    job = str(context.run_config[JOB])
+    if not re.fullmatch(r"[0-9a-z-]+", job):
+        raise ValueError(f"run config: '{JOB}' is no name of a run")
+    try:
+        spec = from_json(RunSpec, json.loads(str(context.run_config[SPEC])))
+        found = {"deployed": to_json(carry_out(grid, spec))}
+    except PetError as error:
+        found = {"refused": str(error)}
+    except Exception as error:  # its text may quote what a hospital sent
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        found = {"failed": f"unexpected {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"}
+    write_private(folder / "state" / "runs" / f"{job}.json", json.dumps(found).encode())
+
+
+def carry_out(grid: Grid, spec: RunSpec) -> Deployed:
+    """The arm's outside half and the judge's questions, over a grid that asks again where a reply was lost."""
+    sites = (*spec.sites, *spec.unseen)
+    timeout = float(spec.faults.get("round_timeout", 600))
+    metered = MeteredGrid(PersistentGrid(grid, len(sites)), sites=sites, timeout=timeout)
+    outcome = coordinate(metered, spec)
+    figures = summaries(metered, spec, outcome.models)
+    return Deployed(replace(outcome, exposure=metered.exposure(out_of_band=outcome.exposure.out_of_band)), figures)

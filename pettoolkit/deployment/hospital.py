@@ -1,0 +1,127 @@
+"""A deployed hospital's half: what it holds in its own folder, and the Flower app that answers from there.
+
+Flower starts a new process for every message, so nothing is remembered but in files. Each answer is kept under a
+digest of its question: asked the same again, after a crash or a lost reply, the hospital says the same again, and
+nothing is computed, drawn or spent a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from pettoolkit.arms.app import respond
+from pettoolkit.arms.exchange import spec_of
+from pettoolkit.cohort.contract import Contract
+from pettoolkit.cohort.tables import load_tables, resolved
+from pettoolkit.deployment.folders import HospitalFolder
+from pettoolkit.errors import BadInput, PetError, Refused
+from pettoolkit.federation import wire
+from pettoolkit.federation.host import sanitised
+from pettoolkit.hospital.policy import Policy
+from pettoolkit.hospital.site import Site
+from pettoolkit.hospital.store import FileStore, once
+
+FOLDER = "PETTOOLKIT_HOSPITAL"
+"""Environment variable with the hospital's folder; Flower hands it down to the processes that it starts."""
+
+_log = logging.getLogger("pettoolkit.hospital")
+
+
+def build_app() -> ClientApp:
+    """The app of the hospital whose folder the environment names."""
+
+    def answer(message: Message, _: Context) -> Message:
+        return answered(HospitalFolder(Path(os.environ[FOLDER])), message)
+
+    built = ClientApp(mods=[sanitised])
+    for register in (built.train, built.evaluate, built.query):
+        register()(answer)
+    return built
+
+
+def answered(folder: HospitalFolder, message: Message) -> Message:
+    """Answer from the store if this was asked before, else compute, keep and answer.
+
+    The policy is read first, and what it says today counts for old answers, too. The roll call is not kept.
+
+    Raises
+    ------
+    Refused
+        If the policy does not grant the run, or the hospital's own files can't be used.
+    """
+    try:
+        name, policy, contract = folder.keys.name, folder.policy, resolved(folder.contract)
+    except PetError as error:
+        raise _unusable(folder, "settings", error) from None
+    asked = wire.read_request(message.content)
+    if asked.action == wire.HELLO:
+        return respond(_site(folder, name, policy, contract, pd.DataFrame()), message)
+    policy.admit(name, asked.arm, spec_of(asked.spec))
+
+    def computed() -> bytes:
+        site = _site(folder, name, policy, contract, rows_of(folder))
+        return wire.dump(respond(site, message).content)
+
+    store = FileStore(folder.state / "answers")
+    key = wire.digest(message.content)
+    with store.lock(key):
+        kept = once(store, key, computed)
+    return Message(wire.load(kept), reply_to=message)
+
+
+def rows_of(folder: HospitalFolder) -> pd.DataFrame:
+    """This hospital's rows; checked once for each state of its table and contract, then read as they were kept.
+
+    Raises
+    ------
+    Refused
+        If they can't be used; what is wrong can quote a patient's values and is for the hospital's own log alone.
+    """
+    try:
+        digest = hashlib.sha256(folder.table.read_bytes() + folder.contract.digest().encode()).hexdigest()
+        store = FileStore(folder.state / "table")
+        return pd.read_parquet(io.BytesIO(once(store, digest, lambda: _read(folder))))
+    except (PetError, OSError) as error:
+        raise _unusable(folder, "table", error) from None
+
+
+def _read(folder: HospitalFolder) -> bytes:
+    tables, _ = load_tables([folder.table], folder.folder / "contract.yaml")
+    if len(tables) != 1:
+        raise BadInput(f"{folder.table}: holds rows of {len(tables)} hospitals ({', '.join(tables)}), not of one")
+    buffer = io.BytesIO()
+    next(iter(tables.values())).to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _site(folder: HospitalFolder, name: str, policy: Policy, contract: Contract, rows: pd.DataFrame) -> Site:
+    keys = folder.encryption_keys
+    return Site(
+        name,
+        rows,
+        contract,
+        policy=policy,
+        store=FileStore(folder.state / "store"),
+        salt=folder.salt.read_bytes(),
+        keys=keys if keys.is_dir() else None,
+        folder=folder.state,
+        system_noise=True,
+    )
+
+
+def _unusable(folder: HospitalFolder, what: str, error: Exception) -> Refused:
+    _log.error("%s", error)
+    name = folder.folder.name if what == "settings" else folder.keys.name
+    return Refused(f"hospital {name}: its {what} can't be used (its own log says why)")
+
+
+app = build_app()
+"""What Flower loads in the hospital's process."""

@@ -1,0 +1,131 @@
+"""A grid over Flower's own that asks again: a hospital whose process died, or whose reply was lost, is asked anew.
+
+Flower hands a message to a node once. A node that is killed after that never answers it, and a restarted one is not
+asked again. Hospitals keep their answers (they say the same again), so asking twice costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from pettoolkit.federation import flower
+
+POLL = 0.5
+"""Seconds between two looks for replies."""
+
+AGAIN = 45.0
+"""Seconds after which a hospital that has not answered is asked again; then twice as many, and so on."""
+
+GATHERING = 120.0
+"""Seconds to wait until all hospitals are connected."""
+
+
+class PersistentGrid(Grid):
+    """Carries messages over another grid, and repeats those that bring no answer.
+
+    Parameters
+    ----------
+    inner
+        Flower's grid over its SuperLink.
+    nodes
+        How many hospitals have to be connected before anybody is asked.
+    again, gathering
+        Seconds; see :data:`AGAIN` and :data:`GATHERING`.
+    clock, sleep
+        Of the system; tests bring their own.
+    """
+
+    def __init__(
+        self,
+        inner: Grid,
+        nodes: int,
+        *,
+        again: float = AGAIN,
+        gathering: float = GATHERING,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner = inner
+        self._nodes = nodes
+        self._again = again
+        self._gathering = gathering
+        self._clock = clock
+        self._sleep = sleep
+
+    def set_run(self, run: Run) -> None:
+        """As the inner grid's."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """As the inner grid's."""
+        return self._inner.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Create a message to one hospital."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Nodes that are connected; waits a while until there are as many as there should be."""
+        end = self._clock() + self._gathering
+        while len(found := sorted(self._inner.get_node_ids())) < self._nodes and self._clock() < end:
+            self._sleep(POLL)
+        return found
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """As the inner grid's: nothing is repeated."""
+        return self._inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """As the inner grid's."""
+        return self._inner.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Ask, and ask again, until each has answered or ``timeout`` seconds are over.
+
+        Returns
+        -------
+        list of Message
+            At most one reply to each message, as if to its first sending. What a SuperLink says in a hospital's place
+            (that it is not there) is no reply: the hospital may come back until the time is over.
+        """
+        asked = list(messages)
+        first = dict(zip(self._push(asked), asked, strict=True))
+        open_ = {identifier: identifier for identifier in first}
+        replies: dict[str, Message] = {}
+        start = self._clock()
+        wait, due = self._again, start + self._again
+        while len(replies) < len(first):
+            for reply in self._inner.pull_messages(open_):
+                original = open_.pop(reply.metadata.reply_to_message_id)
+                if original not in replies and not flower.unreachable(reply):
+                    flower.set_reply_to(reply, original)
+                    replies[original] = reply
+            open_ = {sent: original for sent, original in open_.items() if original not in replies}
+            now = self._clock()
+            if timeout is not None and now >= start + timeout:
+                break
+            if now >= due and len(replies) < len(first):
+                open_ |= self._repeated({i: m for i, m in first.items() if i not in replies})
+                wait, due = wait * 2, now + wait * 2
+            if len(replies) < len(first):
+                self._sleep(POLL)
+        return list(replies.values())
+
+    def _repeated(self, unanswered: dict[str, Message]) -> dict[str, str]:
+        """New identifiers of messages that are sent again, and whose they are."""
+        again = [
+            Message(m.content, m.metadata.dst_node_id, m.metadata.message_type, group_id=m.metadata.group_id)
+            for m in unanswered.values()
+        ]
+        return dict(zip(self._push(again), unanswered, strict=True))
+
+    def _push(self, messages: list[Message]) -> list[str]:
+        return [str(identifier) for identifier in self._inner.push_messages(messages)]
