@@ -5,11 +5,8 @@
 EMEA/CPMP/EWP/2158/99; ICH E9, 3.3.2). The intervals of all technologies hold together at 95 % (Bonferroni), since among
 those that pass one is picked.
 
-Two things vary, and both are in the interval. Other patients: both models are resampled on the same ones (paired, see
-:mod:`pettoolkit.evaluation.intervals`). Other trainings and splits: the SD of the difference over seeds. Seeds share
-some test patients and not all, so the second holds part of the first again: the interval is too wide rather than too
-narrow.
-With fewer than three seeds the second is as good as unknown, and nothing is decided.
+Patients vary, and so do trainings and splits: both are in the interval (:mod:`pettoolkit.evaluation.contrasts`). With
+fewer than three seeds the second is as good as unknown, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -19,11 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from pettoolkit.evaluation.intervals import LEVEL, RESAMPLES, Predictions, paired_auroc
-from pettoolkit.evaluation.metrics import auroc
-from pettoolkit.evaluation.predictions import Array
+from pettoolkit.evaluation.contrasts import contrast
+from pettoolkit.evaluation.intervals import RESAMPLES, Predictions, resampled_sites
 from pettoolkit.records import Interval, NotMeasured
 
 State = Literal["yes", "no", "undecided"]
@@ -65,43 +59,15 @@ def noninferior(
     comparisons
         How many technologies are compared: all intervals together hold at 95 %.
     """
-    found = paired_auroc(ours, theirs, sites, resamples)
-    if isinstance(found, NotMeasured) or isinstance(found.mean.interval, NotMeasured):
-        return Difference("undecided", "no hospital has enough patients of both outcomes", _NONE, _NONE, len(ours))
-    value, patients = found.mean.value, found.mean.interval
-    if len(ours) < ENOUGH_SEEDS:
-        return Difference("undecided", FEW_SEEDS, value, patients, len(ours))
-    each = np.array([_difference(a, b, sites) for a, b in zip(ours, theirs, strict=True)])
-    interval = _interval(value, patients, each[~np.isnan(each)], comparisons)
-    state, why = _decide(value, interval, margin, len(ours))
-    return Difference(state, why, value, interval, len(ours))
-
-
-_NONE = NotMeasured("undefined")
-
-
-def _interval(value: float, patients: Interval, each: Array, comparisons: int) -> Interval:
-    """Student's t over both sources of variance, degrees of freedom by Welch and Satterthwaite.
-
-    The patients' interval already holds its own degrees of freedom, so that its half-width over the normal quantile
-    counts as known.
-    """
-    from scipy.stats import norm, t
-
-    tail = (1 - LEVEL) / 2
-    of_patients = ((patients.high - patients.low) / 2 / norm.ppf(1 - tail)) ** 2
-    of_seeds = float(each.var(ddof=1)) / len(each) if len(each) > 1 else math.inf
-    total = of_patients + of_seeds
-    freedom = (len(each) - 1) * (total / of_seeds) ** 2 if of_seeds > 0 else math.inf
-    reach = float(t.ppf(1 - tail / comparisons, freedom)) * math.sqrt(total)
-    return Interval(value - reach, value + reach)
-
-
-def _difference(a: Predictions, b: Predictions, sites: Sequence[str]) -> float:
-    """Mean over the hospitals where both have an AUROC, of one seed; NaN where none has."""
-    pairs = [(auroc(a[s].y, a[s].score), auroc(b[s].y, b[s].score)) for s in sites if s in a and s in b]
-    known = [x - y for x, y in pairs if not isinstance(x, NotMeasured) and not isinstance(y, NotMeasured)]
-    return float(np.mean(known)) if known else math.nan
+    a, b = (resampled_sites(arm, sites, resamples) for arm in (ours, theirs))
+    found = contrast(ours, theirs, a, b)
+    if isinstance(found, NotMeasured):
+        return Difference("undecided", f"no difference can be computed ({found.reason})", found, found, len(ours))
+    interval = found.interval(comparisons)
+    if found.seeds < ENOUGH_SEEDS:
+        return Difference("undecided", FEW_SEEDS, found.value, interval, found.seeds)
+    state, why = _decide(found.value, interval, margin, found.seeds)
+    return Difference(state, why, found.value, interval, found.seeds)
 
 
 def _decide(value: float, interval: Interval, margin: float, seeds: int) -> tuple[State, str]:
