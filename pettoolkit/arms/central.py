@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from pettoolkit.arms.common import Losses, Model, predictor_of, train_here
-from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.exchange import Reply, ask, lacks
 from pettoolkit.arms.private import not_under_dp
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import encode, outcome
@@ -38,6 +38,11 @@ def received(replies: Mapping[str, Reply], contract: Contract) -> Rows:
         if fault := _fault_of(reply.table, contract):
             raise SiteFailed(site, fault)
     return encoded(pd.concat([reply.table for reply in replies.values()]), contract)
+
+
+def table_fault(contract: Contract, besides: str | None = None) -> Callable[[Reply], str]:
+    """What is wrong with a table when it arrives: see ``fault`` of :func:`ask`; ``besides`` is a column more."""
+    return lambda reply: _fault_of(reply.table.drop(columns=besides or [], errors="ignore"), contract)
 
 
 def _fault_of(table: pd.DataFrame, contract: Contract) -> str:
@@ -105,10 +110,20 @@ def ask_validation(grid: MeteredGrid, spec: RunSpec, candidates: Arrays) -> list
 
     All candidates travel in one message per hospital.
     """
+    # a forest's candidates are its first so many trees, the others' are stacked
+    count = len(candidates["root"] if "root" in candidates else next(iter(candidates.values())))
+    named = [f"loss_{i}" for i in range(count)]
     replies = ask(
-        grid, spec, "validate", "validation", wants="metrics", sites=spec.sites, kind="model", arrays=candidates
+        grid,
+        spec,
+        "validate",
+        "validation",
+        wants="metrics",
+        sites=spec.sites,
+        kind="model",
+        arrays=candidates,
+        fault=lambda reply: lacks(reply, *named),
     )
-    count = min(len(r.figures) for r in replies.values())
     return [sum(r.figures[f"loss_{i}"] for r in replies.values()) for i in range(count)]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from pettoolkit.arms.keys import ArmKeys, Flag
+from pettoolkit.arms.keys import SUM_OF_ALL, ArmKeys, Flag
 from pettoolkit.records import NotMeasured, PrivacyStatement, RunSpec
 
 FEWEST = 3
@@ -20,6 +20,8 @@ TRUST = "no hospital colludes with the coordinator; all hospitals share one secr
 
 class EncryptedKeys(ArmKeys):
     """Keys of every arm whose hospitals share a secret key."""
+
+    partners: ClassVar[str] = SUM_OF_ALL
 
     allow_two: Flag = Field(
         default=False, description="Run with two hospitals, each of which can read the other's part of a sum."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 from flwr.app import ConfigRecord, RecordDict
 
 from pettoolkit.arms.common import contract_of, predictor_of
-from pettoolkit.errors import SiteFailed
 from pettoolkit.federation import wire
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.envelope import Arrays, Ciphertexts, Envelope, Figures, Scores, Table
@@ -54,6 +53,7 @@ def ask(
     tables: Mapping[str, pd.DataFrame] | None = None,
     extra: Mapping[str, int | float | str] | None = None,
     expect: Mapping[str, tuple[int, ...]] | None = None,
+    fault: Callable[[Reply], str] | None = None,
 ) -> dict[str, Reply]:
     """Ask the same of several hospitals and wait for all.
 
@@ -71,6 +71,8 @@ def ask(
         Hospital to the rows that it is sent (each its own); ``kind`` says what they are.
     expect
         Name -> shape of each array that an answer must have.
+    fault
+        Says what else is wrong with an answer, empty if nothing is; the fault policy decides what happens then.
 
     Returns
     -------
@@ -80,7 +82,8 @@ def ask(
     Raises
     ------
     SiteFailed
-        Naming the first hospital that failed, refused, was missing or answered something unusable.
+        Naming the first hospital that failed, refused, was missing or answered something unusable; with
+        ``faults.on_failure: drop`` only if too few remain.
     """
 
     def content(rows: pd.DataFrame | None) -> RecordDict:
@@ -101,24 +104,37 @@ def ask(
     same = content(None) if tables is None else None
     contents = {site: same or content(None if tables is None else tables[site]) for site in sites}
     timeout = float(spec.faults.get("round_timeout", 600))
-    replies = grid.ask(contents, timeout=timeout, expect=expect)
-    return {site: _read(site, reply) for site, reply in replies.items()}
+
+    def judge(site: str, content: RecordDict) -> str:
+        try:
+            reply = _read(content)
+        except ValueError as error:
+            return str(error)
+        return "" if fault is None else fault(reply)
+
+    # Rows for attacks are a favour: a hospital that does not grant them has not failed in the technology.
+    replies = grid.ask(
+        contents, timeout=timeout, expect=expect, judge=judge, missing="fail" if purpose == "audit" else None
+    )
+    return {site: _read(reply) for site, reply in replies.items()}
 
 
-def checked_models(spec: RunSpec, replies: Mapping[str, Reply]) -> Models:
-    """Each hospital's model, seen to be one of the run's kind.
-
-    Raises
-    ------
-    SiteFailed
-        Naming the first hospital whose arrays are no such model.
-    """
+def model_fault(spec: RunSpec) -> Callable[[Reply], str]:
+    """What is wrong with a hospital's own model: see ``fault`` of :func:`ask`."""
     predictor = predictor_of(spec, contract_of(spec))
-    for site, reply in replies.items():
+
+    def fault(reply: Reply) -> str:
         try:
             predictor.check(reply.arrays)
         except ValueError as error:
-            raise SiteFailed(site, f"its model can't be used: {error}") from None
+            return f"its model can't be used: {error}"
+        return ""
+
+    return fault
+
+
+def models_of(replies: Mapping[str, Reply]) -> Models:
+    """Each hospital's model, which :func:`model_fault` has looked at."""
     return Models({site: Weights.of(reply.arrays) for site, reply in replies.items()})
 
 
@@ -193,15 +209,22 @@ def write_reply(site: str, number: int, envelope: Envelope) -> RecordDict:
     )
 
 
-def _read(site: str, content: RecordDict) -> Reply:
+def _read(content: RecordDict) -> Reply:
     kind = wire.read_envelope(content).kind
-    try:
-        return Reply(
-            kind=kind,
-            arrays={} if kind in wire.RECORD_KINDS or kind == "ciphertext" else wire.arrays_of(content),
-            blobs=tuple(wire.blobs_of(content)) if kind == "ciphertext" else (),
-            tables=wire.tables_of(content) if kind in wire.RECORD_KINDS else {},
-            figures={k: float(v) for k, v in wire.metrics_of(content).items() if not isinstance(v, list)},
-        )
-    except ValueError as error:
-        raise SiteFailed(site, str(error)) from None
+    rows = kind in wire.RECORD_KINDS
+    tables = wire.tables_of(content) if rows else {}
+    if rows and TABLE not in tables:
+        raise ValueError(f"the reply has no table '{TABLE}'")
+    return Reply(
+        kind=kind,
+        arrays={} if rows or kind == "ciphertext" else wire.arrays_of(content),
+        blobs=tuple(wire.blobs_of(content)) if kind == "ciphertext" else (),
+        tables=tables,
+        figures={k: float(v) for k, v in wire.metrics_of(content).items() if not isinstance(v, list)},
+    )
+
+
+def lacks(reply: Reply, *figures: str) -> str:
+    """Say which of these figures a reply does not have; empty if none is missing."""
+    missing = [name for name in figures if name not in reply.figures]
+    return f"metric '{missing[0]}' is missing" if missing else ""

@@ -27,6 +27,10 @@ DP_MODELS = ("logistic", "mlp")
 """Models whose training can be private itself."""
 
 
+SUM_OF_ALL = "the hospitals decrypt a sum only if each of them is in it"
+"""Why encrypted sums can't go on without a hospital: a sum of fewer would say more of those who are left."""
+
+
 class ArmKeys(BaseModel):
     """One entry of ``arms:``; subclasses add ``arm`` (a literal, the tag) and their own keys."""
 
@@ -40,6 +44,9 @@ class ArmKeys(BaseModel):
 
     samples: ClassVar[bool] = True
     """Whether DP training takes gradients, of which ``dp.batch`` can make Poisson batches."""
+
+    partners: ClassVar[str] = ""
+    """Why a hospital can't be dropped in the middle of a run; empty where the others can go on without it."""
 
     @property
     def name(self) -> str:
@@ -85,6 +92,21 @@ class ArmKeys(BaseModel):
                 "(its steps follow from the budget, see docs/privacy.md); leave out what is not used, or dp"
             )
         return None
+
+    def refuse_drop(self, cell: RunSpec) -> str | None:
+        """Why ``faults.on_failure: drop`` would break what this technology promises, or None if it would not."""
+        if cell.faults.get("on_failure") != "drop":
+            return None
+        why = self.partners
+        if cell.options.get("scope") == "secure_sum":
+            why = SUM_OF_ALL
+        if not why and cell.dp is not None and cell.dp.noise == "shared":
+            why = "a hospital that is dropped takes its part of the shared noise with it"
+        if not why and cell.dp is not None and cell.dp.noise == "local":
+            why = "the ledger of a hospital that is dropped can't be read, and the guarantee is stated from all ledgers"
+        if not why:
+            return None
+        return f"faults.on_failure: drop is not possible with arm {self.name}: {why}; write on_failure: fail"
 
     def refuse_model(self, cell: RunSpec) -> str | None:
         """Why this technology can't train the cell's model, or None if it can."""

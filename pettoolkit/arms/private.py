@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pettoolkit.arms.common import start
-from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.exchange import Reply, ask, lacks
 from pettoolkit.arms.registry import ENCRYPTED
 from pettoolkit.errors import Refused
 from pettoolkit.federation.metered import MeteredGrid
@@ -232,8 +232,19 @@ def count(site: Site, request: Request) -> Envelope:
 
 def ask_patients(grid: MeteredGrid, spec: RunSpec) -> int:
     """Public number of training patients of all hospitals together."""
-    counts = ask(grid, spec, "count", "setup", wants="metrics", sites=spec.sites)
-    return int(sum(reply.figures["num-examples"] for reply in counts.values()))
+    return sum(ask_counts(grid, spec).values())
+
+
+def ask_counts(grid: MeteredGrid, spec: RunSpec) -> dict[str, int]:
+    """Public number of training patients of each hospital."""
+    counts = ask(grid, spec, "count", "setup", wants="metrics", sites=spec.sites, fault=_count_fault)
+    return {site: int(reply.figures["num-examples"]) for site, reply in counts.items()}
+
+
+def _count_fault(reply: Reply) -> str:
+    return lacks(reply, "num-examples") or (
+        "" if reply.figures["num-examples"].is_integer() else "metric 'num-examples' is no count"
+    )
 
 
 def ledger_summary(site: Site, request: Request) -> Envelope:
@@ -253,8 +264,17 @@ def summary_of(site: Site, request: Request, run: str) -> Envelope:
 
 def ask_ledgers(grid: MeteredGrid, spec: RunSpec, purpose: str = "release") -> dict[str, dict[str, Json]]:
     """Collect the summaries of all hospitals' ledgers."""
-    replies = ask(grid, spec, "ledger", purpose, wants="statistics", sites=spec.sites)
+    replies = ask(grid, spec, "ledger", purpose, wants="statistics", sites=spec.sites, fault=_ledger_fault)
     return {site: json.loads(reply.arrays["ledger"].tobytes()) for site, reply in replies.items()}
+
+
+def _ledger_fault(reply: Reply) -> str:
+    try:
+        said = json.loads(reply.arrays["ledger"].tobytes())
+    except (KeyError, ValueError):
+        return "what it says of its ledger can't be read"
+    known = isinstance(said, dict) and {"mechanisms", "simulated_noise"} <= set(said)
+    return "" if known else "what it says of its ledger is no summary of one"
 
 
 def stated(statement: PrivacyStatement, spec: RunSpec, ledgers: Mapping[str, Mapping[str, Json]]) -> PrivacyStatement:

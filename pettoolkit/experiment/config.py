@@ -182,11 +182,12 @@ class RiskKeys(Keys):
 class FaultKeys(Keys):
     """What happens when a hospital dies, hangs or answers something unusable."""
 
-    on_failure: Annotated[Literal["fail", "drop"], _later("deployment", "drop")] = Field(
-        default="fail", description="Fail the cell (going on without the hospital comes later)."
+    on_failure: Literal["fail", "drop"] = Field(
+        default="fail",
+        description="Fail the cell; or drop: go on without the hospital and say so (not with dp or encrypted arms).",
     )
     min_sites: Count | None = Field(
-        default=None, description="drop: fewest hospitals to go on with; null: all but one."
+        default=None, description="drop: fewest training hospitals to go on with; null: all but one."
     )
     round_timeout: Positive = Field(default=600.0, description="Seconds that a hospital may take to answer.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from pettoolkit.evaluation.judgement import Evaluation, evaluate
 from pettoolkit.evaluation.outside import score
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.evaluation.robustness import cross_site
-from pettoolkit.experiment.notes import contract_notes, threshold_of
+from pettoolkit.experiment.notes import DROPPED, contract_notes, threshold_of
 from pettoolkit.experiment.quality import declared
-from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.federation.metered import Dropped, MeteredGrid
 from pettoolkit.records import Cost, Exposure, Json, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
 
 
@@ -46,9 +46,10 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
     if (reset := getattr(grid, "reset_peaks", None)) is not None:
         reset()
     before = usage_of(grid)
-    metered = MeteredGrid(grid, on_failure="fail")
+    metered = metered_for(grid, spec)
     outcome = coordinate(metered, spec)
     after = usage_of(grid)
+    metered.readmit()  # the model is judged on the patients of those too who failed while it was trained
     scores = score(metered, spec, outcome.models)
     shared = outcome.models.shared
     predictions = scores[Models.SHARED] if shared else own_predictions(scores)
@@ -72,6 +73,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
             **outcome.figures,
             **risk_metrics(risk),
             **quality.metrics,
+            **({"robustness/sites_dropped": float(len({d.site for d in metered.drops}))} if metered.drops else {}),
         },
         intervals=judged.intervals,
         per_site=judged.per_site,
@@ -82,15 +84,40 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
         cost=cost,
         round_metrics=outcome.round_metrics,
         coefficients=outcome.coefficients,
-        notes=(*outcome.notes, *contract_notes(spec), *quality.notes, *_undefined(judged)),
+        notes=(
+            *dropped_notes(metered.drops),
+            *outcome.notes,
+            *contract_notes(spec),
+            *quality.notes,
+            *_undefined(judged),
+        ),
     )
     return Executed(result, predictions, outcome.models, quality.files, outcome.released_table)
+
+
+def metered_for(grid: Grid, spec: RunSpec) -> MeteredGrid:
+    """The meter of a cell, which keeps its fault policy."""
+    if spec.faults.get("on_failure", "fail") != "drop":
+        return MeteredGrid(grid)
+    return MeteredGrid(
+        grid,
+        sites=(*spec.sites, *spec.unseen),
+        on_failure="drop",
+        min_sites=spec.faults.get("min_sites") or max(1, len(spec.sites) - 1),
+        counted=spec.sites,
+        timeout=float(spec.faults.get("round_timeout", 600)),
+    )
+
+
+def dropped_notes(drops: Sequence[Dropped]) -> tuple[str, ...]:
+    """One note per hospital that the cell went on without."""
+    return tuple(f"{DROPPED} {d.site} in round {d.round} ({d.purpose}): {d.reason}" for d in drops)
 
 
 def own_predictions(scores: Mapping[str, Mapping[str, SitePredictions]]) -> dict[str, SitePredictions]:
     """Each hospital's own model at home; an unseen hospital gets the mean score of the foreign models."""
     everywhere = {site for tests in scores.values() for site in tests}
-    own = {site: scores[site][site] for site in sorted(scores)}
+    own = {site: scores[site][site] for site in sorted(scores) if site in everywhere}  # one may be dropped since
     for site in sorted(everywhere - set(scores)):
         foreign = [tests[site] for tests in scores.values()]
         mean = np.mean([p.score for p in foreign], axis=0)

@@ -260,7 +260,7 @@ def _refusal(keys: CellKeys, arm: ArmKeys, spec: RunSpec, sites: Sites) -> tuple
         return ("evaluation", "total_patients"), f"must be at least one patient per hospital (got {total})"
     if spec.dp and spec.dp.honest_sites and spec.sites and spec.dp.honest_sites > len(spec.sites):
         return ("dp", "honest_sites"), f"must be at most {len(spec.sites)}, the hospitals (got {spec.dp.honest_sites})"
-    reason = arm.refuse_model(spec) or arm.refuse(spec)
+    reason = arm.refuse_model(spec) or arm.refuse(spec) or arm.refuse_drop(spec)
     return ((), reason) if reason else None
 
 

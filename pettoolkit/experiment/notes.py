@@ -50,10 +50,21 @@ def file_notes(config: ExperimentConfig) -> list[str]:
     return [] if contract.prevalence is not None else [f"{path}: {NO_PREVALENCE}"]
 
 
+DROPPED = "went on without hospital"
+"""How a note begins that says which hospital a cell's figures are not about."""
+
+
 def shown_notes(reports: Sequence[CellReport]) -> list[str]:
     """Notes of finished cells that belong under their table, each once."""
-    notes = [contract_notes(report.result.spec) for report in reports if report.result is not None]
-    return list(dict.fromkeys(note for some in notes for note in some))
+    results = [report.result for report in reports if report.result is not None]
+    notes = [note for result in results for note in contract_notes(result.spec)]
+    for result in results:
+        notes += [
+            f"{result.spec.arm} {result.spec.variant} seed {result.spec.seed}: {note}"
+            for note in result.notes
+            if note.startswith(DROPPED)
+        ]
+    return list(dict.fromkeys(notes))
 
 
 def untrainable(cohort: Cohort, specs: Sequence[RunSpec]) -> list[str]:

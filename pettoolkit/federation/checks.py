@@ -7,7 +7,7 @@ Pure functions; the first violation of a reply is a sentence that names the arra
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from pettoolkit.errors import SiteFailed
 from pettoolkit.federation import wire
 
+LARGEST = {"metrics": 2**20}
+"""Bytes that a reply of a kind may have; :data:`LARGEST_OTHER` where the kind is not named."""
+LARGEST_OTHER = 2**31
+"""No message of this package comes near it: whoever sends more would only fill the coordinator's memory."""
 REASON_LIMIT = 500
 """Characters of a hospital's error text that are shown."""
 
@@ -74,7 +78,9 @@ def _averaged(asked: wire.Request) -> bool:
     return asked.wants in ("", "model", "update")
 
 
-def sort_replies(asked: Mapping[int, str], replies: Iterable[Message], ids: Mapping[str, int]) -> dict[str, Message]:
+def sort_replies(
+    asked: Mapping[int, str], replies: Iterable[Message], ids: Mapping[str, int], gone: Container[int] = ()
+) -> tuple[dict[str, Message], set[str]]:
     """Put replies in sorted order of their sites.
 
     Parameters
@@ -85,23 +91,32 @@ def sort_replies(asked: Mapping[int, str], replies: Iterable[Message], ids: Mapp
         Messages as they came.
     ids
         Message id -> node id of the requests: an error may come from a SuperLink in a hospital's place.
+    gone
+        Nodes that were dropped before: what they send late is nobody's answer.
+
+    Returns
+    -------
+    found, twice
+        The first reply of each site, and the sites that answered more than once.
 
     Raises
     ------
     SiteFailed
-        If somebody answered who was not asked, or somebody twice.
+        If somebody answered who was not asked.
     """
     found: dict[str, Message] = {}
+    twice: set[str] = set()
     for reply in replies:
         node = reply.metadata.src_node_id
         if node not in asked and reply.has_error():
             node = ids.get(reply.metadata.reply_to_message_id, node)
-        if node not in asked:
+        if node in asked:
+            if asked[node] in found:
+                twice.add(asked[node])
+            found.setdefault(asked[node], reply)
+        elif node not in gone:
             raise SiteFailed(_foreign_name(reply), f"node {node} answered and was not asked")
-        if asked[node] in found:
-            raise SiteFailed(asked[node], "answered twice")
-        found[asked[node]] = reply
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), twice
 
 
 def fault_of(site: str, reply: Message, expected: Expected) -> str:
@@ -120,6 +135,7 @@ def fault_of(site: str, reply: Message, expected: Expected) -> str:
         return f"the record '{wire.ARRAYS}' holds no arrays"
     return (
         _envelope_fault(site, envelope, expected)
+        or _size_fault(content, envelope.kind)
         or _stray_fault(content)
         or _arrays_fault(record, envelope.kind, expected.arrays)
         or _metrics_fault(content, envelope.kind)
@@ -138,6 +154,11 @@ def _envelope_fault(site: str, envelope: wire.Envelope, expected: Expected) -> s
     if envelope.round != expected.round:
         return f"the reply is for round {envelope.round}, asked for was {expected.round}"
     return ""
+
+
+def _size_fault(content: RecordDict, kind: str) -> str:
+    size, largest = wire.serialised_bytes(content), LARGEST.get(kind, LARGEST_OTHER)
+    return f"the reply has {size} bytes, and one of kind '{kind}' may have {largest}" if size > largest else ""
 
 
 def _stray_fault(content: RecordDict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,8 +18,20 @@ from pettoolkit.federation.host import Usage
 from pettoolkit.records import Exposure, Traffic
 
 OnFailure = Literal["fail", "drop"]
+Judge = Callable[[str, RecordDict], str]
+"""Says what is wrong with a site's reply beyond what every reply is checked for; empty if nothing is."""
 ERROR = "error"
 """Kind under which a hospital's error is counted; its text left the hospital too."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A hospital that a run went on without: in which round, what it had been asked for, and why."""
+
+    site: str
+    round: int
+    purpose: str
+    reason: str
 
 
 @dataclass
@@ -29,7 +41,8 @@ class _Book:
     node_of: dict[str, int] = field(default_factory=dict)
     traffic: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     bytes: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
-    dropped: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    before: list[Dropped] = field(default_factory=list)
     introduced: bool = False
 
 
@@ -47,7 +60,9 @@ class MeteredGrid(Grid):
         ``fail`` raises at the first hospital that fails. ``drop`` goes on without it for the rest of the
         run and writes it into :attr:`dropped`, as long as ``min_sites`` remain.
     min_sites
-        Needed with ``drop``: how many hospitals a round must keep.
+        Needed with ``drop``: how many hospitals must remain.
+    counted
+        The hospitals of which ``min_sites`` must remain; all that take part if ``None``.
     timeout
         Seconds that a round may take where the caller does not say.
 
@@ -64,6 +79,7 @@ class MeteredGrid(Grid):
         sites: Iterable[str] | None = None,
         on_failure: OnFailure = "fail",
         min_sites: int | None = None,
+        counted: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> None:
         if on_failure not in ("fail", "drop"):
@@ -75,6 +91,9 @@ class MeteredGrid(Grid):
         self._members = None if sites is None else tuple(sorted(sites))
         self._on_failure = on_failure
         self._min_sites = min_sites or 1
+        self._counted = None if counted is None else frozenset(counted)
+        self._at_once = 0
+        self._judge: Judge | None = None
         self._timeout = timeout
         self._book = _Book()
         self._usage_before = _usage_of(inner)
@@ -89,7 +108,17 @@ class MeteredGrid(Grid):
     @property
     def dropped(self) -> dict[str, str]:
         """Hospitals that were left out after a failure, and why."""
-        return dict(self._book.dropped)
+        return {site: found.reason for site, found in self._book.dropped.items()}
+
+    @property
+    def drops(self) -> tuple[Dropped, ...]:
+        """The same with round and purpose, in the order in which it happened."""
+        return (*self._book.before, *self._book.dropped.values())
+
+    def readmit(self) -> None:
+        """Ask dropped hospitals again from now on; :attr:`drops` keeps what happened."""
+        known = [site for site in self._book.dropped if site in self._book.node_of]
+        self._book.before += [self._book.dropped.pop(site) for site in known]
 
     def node_of(self, site: str) -> int:
         """Node id of a hospital.
@@ -103,19 +132,30 @@ class MeteredGrid(Grid):
             raise SiteFailed(site, f"is not connected (connected: {', '.join(self._all_sites())})")
         return self._book.node_of[site]
 
-    def only(self, sites: Iterable[str]) -> MeteredGrid:
-        """Return the same grid, meter and checks, seen by a strategy that must ask these hospitals alone."""
+    def only(self, sites: Iterable[str], *, at_once: int = 0, judge: Judge | None = None) -> MeteredGrid:
+        """Return the same grid, meter and checks, seen by a strategy that must ask these hospitals alone.
+
+        Parameters
+        ----------
+        at_once
+            Ask so many at a time: :meth:`send_and_receive` then gives replies one by one and holds no more of them.
+            0 asks all at once.
+        judge
+            What every reply to the strategy must stand besides the usual checks.
+        """
         part = MeteredGrid(
             self._inner,
             sites=sites,
             on_failure=self._on_failure,
             min_sites=self._min_sites,
+            counted=self._counted,
             timeout=self._timeout,
         )
         self._all_sites()
         part._book = self._book
+        part._at_once, part._judge = at_once, judge
         part._usage_before = self._usage_before
-        for site in part._members or ():
+        for site in set(part._members or ()) - set(self._book.dropped):
             self.node_of(site)
         return part
 
@@ -130,6 +170,7 @@ class MeteredGrid(Grid):
         expect: Mapping[str, tuple[int, ...]] | None = None,
         timeout: float | None = None,
         missing: OnFailure | None = None,
+        judge: Judge | None = None,
     ) -> dict[str, RecordDict]:
         """Send each hospital its request, and return the checked replies.
 
@@ -147,6 +188,8 @@ class MeteredGrid(Grid):
             Seconds; the meter's own where ``None``.
         missing
             ``fail`` or ``drop`` for this call, in place of the meter's policy.
+        judge
+            What each reply must stand besides the usual checks.
 
         Returns
         -------
@@ -159,23 +202,41 @@ class MeteredGrid(Grid):
             At the first hospital that is not there, failed, or sent something unusable.
         """
         messages = []
+        self._all_sites()  # who is there decides who was dropped
         for site, content in sorted(requests.items()):
+            if site in self._book.dropped:
+                continue
             node = self.node_of(site)
             stamped = content if round is None else _with_round(content, round)
             group = str(wire.read_request(stamped).round)
             messages.append(Message(stamped, node, message_type, group_id=group))
-        replies = self._exchange(messages, expect, timeout, missing or self._on_failure)
+        replies = self._exchange(messages, expect, timeout, missing or self._on_failure, judge)
         return {site: reply.content for site, reply in replies.items()}
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """As Flower's, but metered and checked; replies come in sorted order of site names.
+
+        A list; on a part made with ``at_once`` an iterator, which asks the next hospitals when the replies of
+        those before are used up.
 
         Raises
         ------
         SiteFailed
             At the first hospital that is missing, failed, or sent something unusable.
         """
-        return list(self._exchange(list(messages), None, timeout, self._on_failure).values())
+        outbox = list(messages)
+        if not self._at_once:
+            return list(self._exchange(outbox, None, timeout, self._on_failure, self._judge).values())
+        return self._streamed(outbox, timeout)
+
+    def _streamed(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
+        names = {self._book.node_of[s]: s for s in self._all_sites() if s in self._book.node_of}
+        ordered = sorted(messages, key=lambda message: names.get(message.metadata.dst_node_id, ""))
+        for start in range(0, len(ordered), self._at_once):
+            some = ordered[start : start + self._at_once]
+            replies = self._exchange(some, None, timeout, self._on_failure, self._judge)
+            for site in list(replies):
+                yield replies.pop(site)
 
     def exposure(self, out_of_band: Iterable[str] = ()) -> Exposure:
         """Read the meter: what left and entered each hospital so far.
@@ -260,7 +321,8 @@ class MeteredGrid(Grid):
             raise SiteFailed("(any)", "no hospital answered" + "".join(f"; {words}" for words in nameless))
         if self._members is None and nameless and self._on_failure == "fail":
             raise SiteFailed("without a name", nameless[0])
-        self._settle({site: problem for site, problem in problems.items() if site in wanted}, wanted, self._on_failure)
+        found = {site: Dropped(site, 0, "setup", problem) for site, problem in problems.items() if site in wanted}
+        self._settle(found, wanted, self._on_failure)
 
     def _learn_names(self, replies: Iterable[Message], hello: RecordDict) -> tuple[dict[str, str], list[str]]:
         """Fill the book from the replies; return what is wrong with named nodes, and with those without a name."""
@@ -287,6 +349,7 @@ class MeteredGrid(Grid):
         shapes: Mapping[str, tuple[int, ...]] | None,
         timeout: float | None,
         policy: OnFailure,
+        judge: Judge | None = None,
     ) -> dict[str, Message]:
         asked, outbox, expected = self._prepare(messages, shapes)
         if not outbox:
@@ -295,13 +358,18 @@ class MeteredGrid(Grid):
             self._count(asked[message.metadata.dst_node_id], "in", message.content)
         arrived = self._inner.send_and_receive(outbox, timeout=self._timeout if timeout is None else timeout)
         ids = {message.metadata.message_id: message.metadata.dst_node_id for message in outbox}
-        replies = sort_replies(asked, arrived, ids)
+        gone = {self._book.node_of[site] for site in self._book.dropped if site in self._book.node_of}
+        replies, twice = sort_replies(asked, arrived, ids, gone)
         problems = {site: "gave no answer" for site in asked.values() if site not in replies}
         for site, reply in replies.items():
             self._count_reply(site, reply, expected[site].purpose)
-            if fault := fault_of(site, reply, expected[site]):
+            fault = "answered twice" if site in twice else fault_of(site, reply, expected[site])
+            if not fault and judge is not None:
+                fault = judge(site, reply.content)
+            if fault:
                 problems[site] = fault
-        self._settle(problems, asked.values(), policy)
+        found = {s: Dropped(s, expected[s].round, expected[s].purpose, words) for s, words in problems.items()}
+        self._settle(found, self.sites, policy)
         return {site: reply for site, reply in replies.items() if site not in problems}
 
     def _prepare(
@@ -319,15 +387,16 @@ class MeteredGrid(Grid):
         expected = {asked[m.metadata.dst_node_id]: expected_of(m.content, shapes) for m in outbox}
         return asked, outbox, expected
 
-    def _settle(self, problems: Mapping[str, str], asked: Iterable[str], policy: OnFailure) -> None:
+    def _settle(self, problems: Mapping[str, Dropped], everyone: Iterable[str], policy: OnFailure) -> None:
         """Fail for the first hospital with a problem, or drop all that have one and go on with enough others."""
         if not problems:
             return
-        reason = problems[min(problems)]
-        same = ", ".join(sorted(site for site in problems if problems[site] == reason))
+        reason = problems[min(problems)].reason
+        same = ", ".join(sorted(site for site in problems if problems[site].reason == reason))
         if policy == "fail":
             raise SiteFailed(same, reason)
-        left = len(set(asked) - set(problems))
+        counted = set(everyone) if self._counted is None else self._counted & set(everyone)
+        left = len(counted - set(problems))
         if left < self._min_sites:
             raise SiteFailed(same, f"{reason}; {left} hospitals remain and min_sites is {self._min_sites}")
         self._book.dropped.update(problems)

@@ -82,7 +82,7 @@ seeds: [one]
     ]
 
 
-DROP = "3: faults.on_failure: drop is not available yet: it comes with the deployment release"
+HOPE = "3: faults.on_failure: must be one of fail, drop (got hope)"
 WRONG = [
     ("arms: []", "3: arms: must have at least 1 entry (got 0)"),
     ("arms: local", "3: arms: must be a list (got local)"),
@@ -101,7 +101,7 @@ WRONG = [
     ),
     ("attacks: many", "3: attacks: must be one of none, quick, full (got many)"),
     ("risk: {thresholds: {excess: 2}}", "3: risk.thresholds.excess: must be less than 1 (got 2)"),
-    ("faults: {on_failure: drop}", DROP),
+    ("faults: {on_failure: hope}", HOPE),
     ("engine: flower", "3: engine: flower is not available yet: it comes with the deployment release"),
     ("model: {name: logistic, hidden: 3}", "3: model.hidden: belongs to model mlp (logistic has no hidden layer)"),
     ("sites: {partition: unit}", "3: sites.partition: unit belongs to source: physionet2019 (got source: simulated)"),

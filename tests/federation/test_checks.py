@@ -148,7 +148,7 @@ def test_a_long_error_text_is_cut_and_put_on_one_line():
 def test_replies_are_sorted_by_site():
     asked = {1: "zeta", 2: "alpha"}
     replies = [answer(update(site="zeta"), 1), answer(update(site="alpha"), 2)]
-    assert list(sort_replies(asked, replies, {})) == ["alpha", "zeta"]
+    assert list(sort_replies(asked, replies, {})[0]) == ["alpha", "zeta"]
 
 
 def test_a_foreign_hospital_is_named():
@@ -158,8 +158,12 @@ def test_a_foreign_hospital_is_named():
 
 def test_a_hospital_that_answers_twice_is_named():
     reply = answer(update(), 1)
-    with pytest.raises(SiteFailed, match="hospital alder: answered twice"):
-        sort_replies({1: "alder"}, [reply, reply], {})
+    assert sort_replies({1: "alder"}, [reply, reply], {})[1] == {"alder"}
+
+
+def test_what_a_dropped_hospital_sends_late_is_nobodys_answer():
+    late, other = answer(update(), 1), answer(update(site="birch"), 2)
+    assert list(sort_replies({2: "birch"}, [late, other], {}, gone={1})[0]) == ["birch"]
 
 
 def test_an_error_that_a_superlink_sends_in_a_hospitals_place_is_that_hospitals():
@@ -168,7 +172,7 @@ def test_an_error_that_a_superlink_sends_in_a_hospitals_place_is_that_hospitals(
     foreign = Message(ASK, 0, "train")
     flower.set_message_id(foreign, "m1")
     reply = flower.error_reply(foreign, flower.UNAVAILABLE, "gone")
-    assert list(sort_replies({1: "alder"}, [reply], {"m1": 1})) == ["alder"]
+    assert list(sort_replies({1: "alder"}, [reply], {"m1": 1})[0]) == ["alder"]
 
 
 def test_a_request_that_does_not_say_what_it_is_can_not_be_checked():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pettoolkit.arms.central import ask_validation, received
+from pettoolkit.arms.central import ask_validation, received, table_fault
 from pettoolkit.arms.common import contract_of, train_here
 from pettoolkit.arms.exchange import Reply, ask
 from pettoolkit.arms.released import table_of
@@ -27,7 +27,15 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     began = time.perf_counter()
     contract = contract_of(spec)
     check(spec, contract)
-    replies = ask(grid, spec, "records", "training", wants="anonymised_records", sites=spec.sites)
+    replies = ask(
+        grid,
+        spec,
+        "records",
+        "training",
+        wants="anonymised_records",
+        sites=spec.sites,
+        fault=table_fault(contract),
+    )
     rows = received(replies, contract)
     model, _ = train_here(spec, contract, rows, lambda made: ask_validation(grid, spec, made))
     figures, notes = achieved(replies)

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pandas as pd
 
 from pettoolkit.arms import private
-from pettoolkit.arms.exchange import ask, checked_models
+from pettoolkit.arms.central import table_fault
+from pettoolkit.arms.common import contract_of
+from pettoolkit.arms.exchange import ask, model_fault, models_of
 from pettoolkit.arms.released import added_of, figures_of, notes_of, table_of
 from pettoolkit.errors import BadInput
 from pettoolkit.federation.metered import MeteredGrid
@@ -40,7 +42,15 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     if len(spec.sites) < 2:
         raise BadInput("augmented: needs at least two hospitals that train (one has no others' rows)")
     began = time.perf_counter()
-    made = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
+    made = ask(
+        grid,
+        spec,
+        "rows",
+        "training",
+        wants="synthetic_records",
+        sites=spec.sites,
+        fault=table_fault(contract_of(spec)),
+    )
     others = {
         site: pd.concat([reply.table for name, reply in made.items() if name != site], ignore_index=True)
         for site in spec.sites
@@ -60,11 +70,18 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         for site in spec.sites
     }
     replies = ask(
-        grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra={"added": json.dumps(added)}
+        grid,
+        spec,
+        "train",
+        "evaluation",
+        wants="model",
+        sites=spec.sites,
+        extra={"added": json.dumps(added)},
+        fault=model_fault(spec),
     )
     figures = figures_of([reply.figures for reply in made.values()])
     return Outcome(
-        models=checked_models(spec, replies),
+        models=models_of(replies),
         privacy=PRIVACY if spec.dp is None else private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec)),
         exposure=grid.exposure(),
         cost=Cost(time.perf_counter() - began),

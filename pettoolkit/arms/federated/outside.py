@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
 from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
 from pettoolkit.arms.exchange import config_record
 from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step, settings_of
+from pettoolkit.federation import wire
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.models.training import to_arrays
 from pettoolkit.records import Cost, Json, Models, NotMeasured, Outcome, PrivacyStatement, RunSpec, Weights
@@ -65,8 +66,10 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
 
     patients = None if spec.dp is None else private.ask_patients(grid, spec)
     settings = settings_of(spec, patients)
-    result = strategy(spec, model, settings).start(
-        grid=grid.only(spec.sites),
+    heard = Losses()
+    hospitals = grid.only(spec.sites, judge=heard.judge)
+    strategy(spec, model, settings, len(hospitals.get_node_ids())).start(
+        grid=hospitals,
         initial_arrays=ArrayRecord({k: Array(v) for k, v in model.items()}),
         num_rounds=int(settings["rounds"]),
         timeout=float(spec.faults.get("round_timeout", 600)),
@@ -81,7 +84,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         )
         losses, note = [], f"mean over the last half of {len(kept)} rounds"
     else:
-        losses = [float(result.evaluate_metrics_clientapp[i + 1]["loss"]) for i in range(len(kept))]  # type: ignore[arg-type]
+        losses = heard.by_round(set(grid.dropped))
         best = int(np.argmin(losses))
         final, privacy, note = kept[best], PRIVACY, f"round {best + 1} of {len(kept)} kept"
     return Outcome(
@@ -107,13 +110,45 @@ def _private_statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:
     return private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec))
 
 
-def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]], settings: Mapping[str, Json]) -> FedAvg:
-    """Flower's strategy for a spec; every hospital takes part in every round."""
+class Losses:
+    """The validation losses of all hospitals and rounds: Flower keeps their mean over whoever answered."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, dict[str, tuple[float, float]]] = {}
+
+    def judge(self, site: str, content: RecordDict) -> str:
+        """Listen to a reply; see that it has what Flower's averages take for granted, and nothing besides."""
+        envelope, metrics = wire.read_envelope(content), wire.metrics_of(content)
+        names = {"num-examples"} | ({"loss"} if envelope.kind == "metrics" else set())
+        if odd := sorted(set(metrics) ^ names):
+            return f"metric '{odd[0]}' is missing, or was not asked for"
+        if envelope.kind == "metrics":
+            loss, n = metrics["loss"], metrics["num-examples"]
+            if isinstance(loss, list) or isinstance(n, list):
+                return "its validation loss is a list"
+            self._said.setdefault(envelope.round, {})[site] = float(loss), float(n)
+        return ""
+
+    def by_round(self, dropped: Collection[str]) -> list[float]:
+        """Mean loss of each round, weighted by patients as Flower does, over the same hospitals in all rounds.
+
+        Hospitals that were dropped count in no round: rounds with and without one could not be compared.
+        """
+        means = []
+        for _, said in sorted(self._said.items()):
+            pairs = [pair for site, pair in sorted(said.items()) if site not in dropped]
+            total = sum(n for _, n in pairs)
+            means.append(float(sum(loss * (n / total) for loss, n in pairs)))
+        return means
+
+
+def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]], settings: Mapping[str, Json], hospitals: int) -> FedAvg:
+    """Flower's strategy for a spec; every hospital takes part in every round (``hospitals`` are connected)."""
     everyone = {
         "fraction_evaluate": 1.0 if spec.dp is None else 0.0,
-        "min_train_nodes": len(spec.sites),
-        "min_evaluate_nodes": len(spec.sites) if spec.dp is None else 0,
-        "min_available_nodes": len(spec.sites),
+        "min_train_nodes": hospitals,
+        "min_evaluate_nodes": hospitals if spec.dp is None else 0,
+        "min_available_nodes": hospitals,
     }
     name = spec.options["strategy"]
     if name == "fedsgd":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pettoolkit.arms import private
-from pettoolkit.arms.exchange import ask, checked_models
+from pettoolkit.arms.exchange import ask, model_fault, models_of
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, NotMeasured, Outcome, PrivacyStatement, RunSpec
 
@@ -21,8 +21,10 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Each hospital trains alone; the models travel to the judge, which is not part of the technology."""
     began = time.perf_counter()
     extra = {} if spec.dp is None else {"patients": private.ask_patients(grid, spec)}
-    replies = ask(grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra=extra)
-    models = checked_models(spec, replies)
+    replies = ask(
+        grid, spec, "train", "evaluation", wants="model", sites=spec.sites, extra=extra, fault=model_fault(spec)
+    )
+    models = models_of(replies)
     privacy = PRIVACY
     if spec.dp is not None:
         privacy = private.stated(PRIVACY, spec, private.ask_ledgers(grid, spec, "evaluation"))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pettoolkit.arms import private
-from pettoolkit.arms.central import received
+from pettoolkit.arms.central import received, table_fault
 from pettoolkit.arms.common import contract_of, predictor_of, start, train_here
 from pettoolkit.arms.exchange import TABLE, Reply, ask
 from pettoolkit.arms.pooled.inside import SYSTEM_NOISE
@@ -66,7 +66,18 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
 
 
 def _records(grid: MeteredGrid, spec: RunSpec, part: str, purpose: str) -> dict[str, Reply]:
-    return ask(grid, spec, "records", purpose, wants="raw_records", sites=spec.sites, extra={"part": part})
+    contract = contract_of(spec)
+    number = contract.named("patient_id") if spec.dp is not None else None
+    return ask(
+        grid,
+        spec,
+        "records",
+        purpose,
+        wants="raw_records",
+        sites=spec.sites,
+        extra={"part": part},
+        fault=table_fault(contract, number),
+    )
 
 
 def _of_patients(replies: Mapping[str, Reply], contract: Contract) -> tuple[Rows, Tensor | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from pettoolkit.arms import private
-from pettoolkit.arms.central import ask_validation, encoded, offset_of, received, shifted, train_shifted
+from pettoolkit.arms.central import ask_validation, encoded, offset_of, received, shifted, table_fault, train_shifted
 from pettoolkit.arms.common import contract_of, start, train_fixed
 from pettoolkit.arms.encrypted import TRUST
 from pettoolkit.arms.exchange import ask
@@ -102,7 +102,15 @@ def _collect(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> _Collected
     if spec.options["scope"] == "secure_sum":
         replies, encryption, cost = rows_of_sums(grid, spec, contract)
     else:
-        replies = ask(grid, spec, "rows", "training", wants="synthetic_records", sites=spec.sites)
+        replies = ask(
+            grid,
+            spec,
+            "rows",
+            "training",
+            wants="synthetic_records",
+            sites=spec.sites,
+            fault=table_fault(contract),
+        )
     rows = received(replies, contract)
     private_rows = spec.dp is not None and spec.dp.target == "patients"
     return _Collected(

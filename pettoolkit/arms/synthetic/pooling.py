@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from pettoolkit.arms.central import received
+from pettoolkit.arms.central import received, table_fault
 from pettoolkit.arms.exchange import TABLE, ask
 from pettoolkit.arms.generators import balance_of, generator_of
 from pettoolkit.arms.private import budget_of
@@ -39,8 +39,17 @@ def rows_of_all(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> tuple[D
     Refused
         Under differential privacy, if a patient has several rows.
     """
-    replies = ask(grid, spec, "records", "training", wants="raw_records", sites=spec.sites, extra={"part": "train"})
     name, tables = contract.named("patient_id"), {}
+    replies = ask(
+        grid,
+        spec,
+        "records",
+        "training",
+        wants="raw_records",
+        sites=spec.sites,
+        extra={"part": "train"},
+        fault=table_fault(contract, name if spec.dp is not None else None),
+    )
     for site, reply in replies.items():
         table = reply.table
         if spec.dp is not None and name is not None and name in table:
@@ -54,7 +63,7 @@ def rows_of_all(grid: MeteredGrid, spec: RunSpec, contract: Contract) -> tuple[D
     received(tables, contract)  # names the hospital whose table is unusable
     pooled = pd.concat([reply.table for reply in tables.values()], ignore_index=True)
     per_hospital = spec.options["rows"]
-    n = len(pooled) if per_hospital is None else int(per_hospital) * len(spec.sites)
+    n = len(pooled) if per_hospital is None else int(per_hospital) * len(tables)
     generator = generator_of(spec.options)
     seeds = tuple(derived_seed(spec.seed, what, LABEL) for what in ("fit", "sample"))
     if spec.dp is None or spec.dp.target != "patients":
