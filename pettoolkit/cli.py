@@ -46,6 +46,7 @@ class Engine(StrEnum):
 
     inline = "inline"
     ray = "ray"
+    flower = "flower"
 
 
 Experiment = Annotated[str, typer.Argument(metavar="FILE", help="Experiment file, or builtin:NAME.")]
@@ -469,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ask(question: Question) -> str:
     """Put one question on a terminal."""
     words = ", ".join(question.words)
-    hint = f" [{words}; blank: {question.usual or 'not answered'}]" if words else f" [{question.usual or 'blank'}]"
+    hint = f" [{words or 'number'}; blank: {question.usual or 'not answered'}]"
     return str(typer.prompt(f"{question.text}{hint}", default="", show_default=False, err=True))
 
 

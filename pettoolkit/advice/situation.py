@@ -43,13 +43,13 @@ class Situation(BaseModel):
     hospitals: Count = Field(default=None, description="How many hospitals take part?")
     patients: Count = Field(default=None, description="How many patients to train on has a typical hospital?")
     max_risk: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Largest excess risk that attacks may be measured to have (0.09; blank: no limit)?"
+        default=None, description="Largest excess risk that attacks may be measured to have?"
     )
     max_epsilon: Number = Field(
-        default=None, description="Largest epsilon, if a guarantee for each patient is asked for (blank: none is)?"
+        default=None, description="Largest epsilon, if a guarantee for each patient is asked for?"
     )
     min_auroc: Annotated[float, Field(gt=0.5, lt=1)] | None = Field(
-        default=None, description="Lowest AUROC that is of any use (blank: none)?"
+        default=None, description="Lowest AUROC that is of any use?"
     )
     max_megabytes: Number = Field(default=None, description="Most megabytes that may leave a hospital in one run?")
     max_seconds: Number = Field(default=None, description="Most seconds that training may take?")
@@ -89,7 +89,7 @@ def questions() -> tuple[Question, ...]:
 
 
 def ask(given: dict[str, Any], answer: Callable[[Question], str]) -> dict[str, Any]:
-    """Put the questions that are not answered yet, one by one.
+    """Put the questions that are not answered yet, one by one; a word that is no answer is asked again.
 
     Parameters
     ----------
@@ -100,7 +100,12 @@ def ask(given: dict[str, Any], answer: Callable[[Question], str]) -> dict[str, A
     """
     asked = dict(given)
     for question in questions():
-        if question.key not in given and (said := answer(question).strip()):
+        if question.key in given:
+            continue
+        said = answer(question).strip()
+        while said and question.words and said not in question.words:
+            said = answer(question).strip()
+        if said:
             asked[question.key] = said
     return asked
 

@@ -26,6 +26,12 @@ def test_only_what_is_not_answered_is_asked_and_blanks_stay_open() -> None:
     assert set(asked) == {q.key for q in questions()} - {"may_process"}
 
 
+def test_a_word_that_is_no_answer_is_asked_again() -> None:
+    said = iter(["perhaps", "no"])
+    found = ask({}, lambda question: next(said) if question.key == "may_process" else "")
+    assert found == {"may_process": "no"}
+
+
 @pytest.mark.parametrize("wrong", [{"phase": "later"}, {"margin": 0}, {"max_risk": 2}, {"hospitals": 0}, {"colour": 1}])
 def test_wrong_answers_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
