@@ -33,6 +33,9 @@ app.add_typer(sites_app, name="sites")
 keys_app = typer.Typer(help="The hospitals' shared encryption keys: make, inspect, replace.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
+deploy_app = typer.Typer(help="Real hospitals: their folders, certificates, keys and processes.", no_args_is_help=True)
+app.add_typer(deploy_app, name="deploy")
+
 
 class Format(StrEnum):
     """How results are printed."""
@@ -301,6 +304,61 @@ def keys_rotate(file: Annotated[Path, typer.Argument(help="Key file.")]) -> None
 
     print("\n".join(keyfiles.lines(keyfiles.rotate(file))))
     print("Carry the new file to every hospital before the next run; decryptions are counted anew.")
+
+
+@deploy_app.command("init")
+def deploy_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    hospitals: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    host: Annotated[
+        str, typer.Option(help="Name or address under which hospitals reach the coordinator.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the coordinator.")] = 9092,
+    contract: Annotated[
+        Path | None, typer.Option(help="YAML contract of the tables; the packaged one for ICU stays if not given.")
+    ] = None,
+) -> None:
+    """Write a folder for each party: certificates, node keys, policies, settings and a README."""
+    from pettoolkit.deployment import init
+
+    made = init.create(folder, hospitals, host=host, port=port, contract=contract)
+    print(f"wrote {folder}: authority, coordinator, {', '.join(made.hospitals)}")
+    print("Carry each folder to its party by hand; each has a README. authority/ stays off the network.")
+
+
+@deploy_app.command("start")
+def deploy_start(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A party's folder.")]) -> None:
+    """Run a party's process until Ctrl-C: the coordinator's SuperLink, or a hospital's SuperNode."""
+    from pettoolkit.deployment import folders, start
+
+    start.start(folders.party_of(folder))
+
+
+@deploy_app.command("register")
+def deploy_register(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The coordinator's folder.")]) -> None:
+    """Let in the hospitals whose public keys lie in nodes/; the coordinator must be running."""
+    from pettoolkit.deployment import folders, start
+
+    for name, state in start.register(folders.Coordinator(folder)).items():
+        print(f"{name}: {state}")
+
+
+@deploy_app.command("rekey")
+def deploy_rekey(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's folder.")]) -> None:
+    """Make a hospital a new node key, and before its first answer a new salt, that nobody else has seen."""
+    from pettoolkit.deployment import folders, init
+
+    made = init.rekey(folders.HospitalFolder(folder))
+    print(f"wrote {made.public}: send it to the coordinator, and compare {made.fingerprint}")
+    print("a new split of patients, too" if made.salt else "the split of patients stays: this hospital has answered")
+
+
+@deploy_app.command("renew")
+def deploy_renew(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `deploy init`.")]) -> None:
+    """Make the coordinator a new certificate; the old one runs out after 397 days."""
+    from pettoolkit.deployment import init
+
+    print(f"wrote {init.renew(folder)}: copy both files to the coordinator's tls/, and start it again")
 
 
 @app.command()

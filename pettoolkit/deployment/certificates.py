@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 import os
 from collections.abc import Sequence
@@ -84,6 +86,12 @@ def node_key(private: Path, *public: Path) -> None:
     text = key.public_key().public_bytes(encoding.OpenSSH, serialization.PublicFormat.OpenSSH) + b"\n"
     for path in public:
         write(path, text, PUBLIC)
+
+
+def fingerprint(public: Path) -> str:
+    """Fingerprint of a public node key, as ``ssh-keygen -l`` shows it."""
+    blob = base64.b64decode(public.read_bytes().split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def pem(certificate: x509.Certificate) -> bytes:

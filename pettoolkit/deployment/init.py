@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -14,7 +15,7 @@ from pettoolkit.cohort.contracts import builtin_contract
 from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.deployment import certificates
 from pettoolkit.deployment.certificates import PRIVATE, PUBLIC, Authority, write
-from pettoolkit.deployment.folders import Federation
+from pettoolkit.deployment.folders import Federation, HospitalFolder
 from pettoolkit.errors import BadInput
 
 LOOPBACK = "127.0.0.1"
@@ -96,6 +97,33 @@ def renew(directory: Path) -> Path:
     loaded = Authority.load(authority / "ca.crt", authority / "ca.key")
     loaded.issue(federation.coordinator, _hosts(federation), target / "server.crt", target / "server.key")
     return target
+
+
+@dataclass(frozen=True)
+class Rekeyed:
+    """Where a hospital's new public key is, its fingerprint, and whether it got a new salt, too."""
+
+    public: Path
+    fingerprint: str
+    salt: bool
+
+
+def rekey(hospital: HospitalFolder) -> Rekeyed:
+    """Make a hospital a new node key; the old one is kept as ``node.key.retired`` until the coordinator has the new.
+
+    The salt is replaced only before the first answer: another salt is another split, in which patients who were tested
+    are trained on.
+    """
+    node, public = hospital.node_key, hospital.folder / f"{hospital.keys.name}.pub"
+    if node.exists():
+        node.replace(node.with_name("node.key.retired"))
+    public.unlink(missing_ok=True)
+    certificates.node_key(node, public)
+    fresh = not (hospital.state / "answers").exists()
+    if fresh:
+        hospital.salt.unlink(missing_ok=True)
+        write(hospital.salt, secrets.token_bytes(SALT_BYTES), PRIVATE)
+    return Rekeyed(public, certificates.fingerprint(public), fresh)
 
 
 def _hosts(federation: Federation) -> list[str]:

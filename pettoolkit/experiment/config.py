@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from pettoolkit.arms.anonymised.config import AnonymisedKeys
 from pettoolkit.arms.augmented.config import AugmentedKeys
@@ -55,15 +55,6 @@ class Keys(BaseModel):
     """Base of all sections: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _later(release: str, *words: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if value in words:
-            raise ValueError(f"{value} is not available yet: it comes with the {release} release")
-        return value
-
-    return AfterValidator(check)
 
 
 def _model(value: Any) -> Any:
@@ -242,7 +233,10 @@ class ExperimentConfig(CellKeys):
     risk: RiskKeys = RiskKeys()
     faults: FaultKeys = FaultKeys()
     responsible: ResponsibleKeys = ResponsibleKeys()
-    engine: Annotated[Literal["inline", "ray", "flower"], _later("deployment", "flower")] = "ray"
+    engine: Literal["inline", "ray", "flower"] = "ray"
+    deployment: Text | None = Field(
+        default=None, description="engine: flower: the coordinator's folder, made by `pettoolkit deploy init`."
+    )
     tracking: TrackingKeys = TrackingKeys()
 
     _document: Document | None = PrivateAttr(default=None)

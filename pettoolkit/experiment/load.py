@@ -168,12 +168,14 @@ def _arm_classes() -> tuple[Any, ...]:
 
 def _together(config: ExperimentConfig) -> Iterator[tuple[Loc, str]]:
     """What is wrong between keys that are right one by one."""
-    sites = config.sites
-    if sites.source == "tables" and sites.path is None:
+    sites, real = config.sites, config.engine == "flower"
+    if real and config.deployment is None:
+        yield ("deployment",), "is missing (engine: flower needs a party's folder, see `pettoolkit deploy init`)"
+    if sites.source == "tables" and sites.path is None and not real:
         yield ("sites", "path"), "is missing (source: tables needs it)"
     if sites.partition == "unit" and sites.source != "physionet2019":
         yield ("sites", "partition"), f"unit belongs to source: physionet2019 (got source: {sites.source})"
-    if config.task == "table-outcome" and sites.source != "tables":
+    if config.task == "table-outcome" and sites.source != "tables" and not real:
         yield ("task",), f"table-outcome needs sites.source: tables (got {sites.source})"
     if config.dp and "epsilon" not in config.dp.model_fields_set and "dp.epsilon" not in config.matrix:
         yield ("dp", "epsilon"), "is missing (the budget of the whole run; null means no differential privacy)"

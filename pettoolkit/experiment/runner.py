@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pettoolkit.cohort.source import Cohort, load_cohort
 from pettoolkit.errors import BadInput, EngineFailed, PetError
+from pettoolkit.experiment import deployed
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.matrix import config_hash, expand, spec_hash, without_nobodys_rows
@@ -83,6 +84,8 @@ def prepare(config: ExperimentConfig) -> Prepared:
 
 
 def _hospitals_of(config: ExperimentConfig) -> Cohort:
+    if config.engine == deployed.ENGINE:
+        return deployed.cohort_of(config)
     sites = config.sites
     return load_cohort(
         sites.source,
@@ -98,9 +101,10 @@ def _resolved(config: ExperimentConfig, cohort: Cohort) -> Prepared:
     contract, digest = cohort.contract.model_dump(mode="json"), cohort.contract.digest()
     known = cohort.contract.named("patient_id") is not None
     cells = without_nobodys_rows(config, expand(config, tuple(cohort.hospitals)), known)
-    if lines := untrainable(cohort, [cell.spec for cell in cells if cell.excluded is None]):
-        raise BadInput(lines)
-    cells = without_large_deltas(config, cells, cohort)
+    if config.engine != deployed.ENGINE:  # else only the hospitals know their patients, and refuse what must not be
+        if lines := untrainable(cohort, [cell.spec for cell in cells if cell.excluded is None]):
+            raise BadInput(lines)
+        cells = without_large_deltas(config, cells, cohort)
     return Prepared(
         config,
         cohort,
@@ -130,7 +134,7 @@ def run(
     Parameters
     ----------
     engine
-        ``inline`` or ``ray``; the experiment's own if None.
+        ``inline``, ``ray`` or ``flower`` (the hospitals of ``deployment``); the experiment's own if None.
     force
         Run finished cells again.
     keys
@@ -143,6 +147,10 @@ def run(
     EngineFailed
         If the engine does not start; cells that were finished before are kept.
     """
+    if engine is not None and deployed.ENGINE in (engine, config.engine):
+        config = config.model_copy(update={"engine": engine})  # other hospitals, and with them other cells
+    if keys is not None and config.engine == deployed.ENGINE:
+        raise BadInput("--keys: deployed hospitals use the key files in their own folders; leave it out")
     prepared = replace(prepare(config), keys=keys)
     with _store(config) as store, store.lock():
         store.begin(config.name)
@@ -268,7 +276,8 @@ def _run_cells(
 ) -> list[CellReport]:
     reports: list[CellReport] = []
     with ExitStack() as stack:
-        grid = _opened(prepared, todo, asked, workers, say, stack)
+        real = prepared.config.engine == deployed.ENGINE
+        grid = None if real else _opened(prepared, todo, asked, workers, say, stack)
         for done, spec in enumerate(todo):
             say(_title(spec), done, len(todo))
             reports.append(_run_cell(prepared, grid, spec, store, config_text))
@@ -303,13 +312,14 @@ def _opened(
     return stack.enter_context(open_grid("inline", build_app, hospitals(prepared, todo, "inline", stack)))
 
 
-def _run_cell(prepared: Prepared, grid: Grid, spec: RunSpec, store: Store, config_text: str) -> CellReport:
+def _run_cell(prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store, config_text: str) -> CellReport:
     from pettoolkit.evaluation.predictions import to_bytes
     from pettoolkit.experiment.execute import execute, weights_of
     from pettoolkit.experiment.released import table_files
 
     try:
-        done = execute(grid, spec, prepared.hash_of(spec))
+        name = prepared.hash_of(spec)
+        done = deployed.execute(prepared.config, spec, name) if grid is None else execute(grid, spec, name)
     except EngineFailed:
         raise
     except PetError as error:
