@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from pettoolkit.arms.exchange import Reply, ask
+from pettoolkit.arms.exchange import Reply, ask, lacks
 from pettoolkit.encryption.ckks import Adder
 from pettoolkit.encryption.parameters import SECURITY_BITS, Scheme
+from pettoolkit.errors import PetError, SiteFailed
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import RunSpec
 
@@ -61,6 +62,7 @@ class Additions:
             kind="ciphertext",
             blobs=total,
             extra=extra,
+            fault=lambda reply: lacks(reply, "decrypt_seconds"),
         )
         self._down = sum(map(len, total))
         self._seconds["encrypt"] += encrypting
@@ -80,10 +82,14 @@ class Additions:
             sites=sites,
             number=number,
             extra=extra,
+            fault=lambda reply: lacks(reply, "encrypt_seconds"),
         )
         began = time.perf_counter()
         for site, reply in replies.items():
-            adder.add(reply.blobs, site)
+            try:
+                adder.add(reply.blobs, site)
+            except PetError as error:
+                raise SiteFailed(site, f"its ciphertexts can't be added: {error}") from None
         self._seconds["add"] += time.perf_counter() - began
         self._up = max(sum(map(len, reply.blobs)) for reply in replies.values())
         return max(reply.figures["encrypt_seconds"] for reply in replies.values())

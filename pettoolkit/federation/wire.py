@@ -316,10 +316,14 @@ def array_to_table(array: Array) -> pd.DataFrame:
     """
     import pyarrow as pa
 
+    source = pa.BufferReader(array.data)
     try:
-        table = pa.ipc.open_stream(array.data).read_all()
-    except pa.ArrowException:
+        table = pa.ipc.open_stream(source).read_all()
+        table.validate(full=True)  # offsets beyond a buffer, text that is no UTF-8
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError):
         raise ValueError("its bytes are no Arrow table") from None
+    if source.tell() != len(array.data):
+        raise ValueError(f"{len(array.data) - source.tell()} bytes follow the table")
     if table.shape != tuple(array.shape):
         raise ValueError(f"the table has shape {table.shape} and declares {tuple(array.shape)}")
     return cast("pd.DataFrame", table.to_pandas(ignore_metadata=True))

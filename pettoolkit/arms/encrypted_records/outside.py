@@ -15,6 +15,7 @@ from pettoolkit.encryption import envelope
 from pettoolkit.encryption.parameters import SECURITY_BITS
 from pettoolkit.encryption.records import RecordsPlan
 from pettoolkit.encryption.records_trainer import RecordsTrainer
+from pettoolkit.errors import PetError, SiteFailed
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import Cost, Models, Outcome, RunSpec, Weights
 
@@ -38,7 +39,10 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     uploads = talk.all("upload", {"shares": json.dumps(share)})
     adding = time.perf_counter()
     for site, reply in uploads.items():
-        trainer.add_rows({envelope.unseal(blob)[0].index: blob for blob in reply.blobs}, site)
+        try:
+            trainer.add_rows({envelope.unseal(blob)[0].index: blob for blob in reply.blobs}, site)
+        except PetError as error:
+            raise SiteFailed(site, f"its encrypted rows can't be used: {error}") from None
     held = time.perf_counter()
     weights, computing = talk.one("begin", "training").blobs[0], 0.0
     iterations = int(spec.options["iterations"])
