@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import requests
+from requests.adapters import HTTPAdapter, Retry
 
 from pettoolkit import cli
 from pettoolkit.cohort.features import encode
@@ -107,3 +109,28 @@ def test_a_lab_is_exported_with_its_results(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "key recovered" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_open_lab_is_served_on_this_machine_alone_and_asks_for_its_token(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pettoolkit.cli", "lab", "1", "--tracking-dir", str(tmp_path), "--no-browser"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as running:
+        family, waiting = [psutil.Process(running.pid)], requests.Session()
+        try:
+            assert running.stdout is not None
+            link = next(line.split()[-1] for line in running.stdout if "URL:" in line)
+            family += family[0].children(recursive=True)
+            waiting.mount("http://", HTTPAdapter(max_retries=Retry(connect=30, backoff_factor=0.1, backoff_max=2)))
+            page = waiting.get(link, timeout=60).text
+            stranger = requests.get(link.partition("?")[0], timeout=60)
+            heard = [c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        finally:
+            for process in reversed(family):
+                process.kill()
+    assert {address.ip for address in heard} <= {"127.0.0.1", "::1"}
+    assert heard
+    assert "lab1_coordinator" in page
+    assert "lab1_coordinator" not in stranger.text
+    assert "login" in stranger.url
