@@ -9,13 +9,13 @@ from typing import Any
 from pettoolkit.errors import BadInput
 from pettoolkit.report.standard import privacy, utility
 from pettoolkit.report.standard.given import Given
-from pettoolkit.report.standard.markup import head, measured, note
+from pettoolkit.report.standard.markup import guaranteed, head, measured, note
 from pettoolkit.report.standard.texts import Texts
 
 Json = Mapping[str, Any]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "purpose": ("purpose", "business_case", "alternatives", "fitness"),
+    "purpose": ("purpose", "business_case", "alternatives", "fitness", "sufficient"),
     "five_safes": ("projects", "people", "settings", "data", "outputs"),
     "ethics": ("approval", "benefit", "groups", "informed"),
     "data_protection": (
@@ -90,11 +90,13 @@ def _table(items: list[Json], t: Texts) -> str:
         status = f'<span class="{colour}">{escape(word)}</span>'
         said = [escape(text) for text in (i["answer"], i["known"]) if text]
         answer = "<br>".join(said) or f'<span class="soft">{escape(t("checklist.blank"))}</span>'
-        rows.append(f"<tr><td>{escape(i['question'])}</td><td>{status}</td><td>{answer}</td></tr>")
-    heads = "".join(f'<th scope="col">{escape(t(f"checklist.{k}"))}</th>' for k in ("item", "state", "answer"))
+        rows.append(f"<tr><td>{escape(i['question'])}</td><td>{status}</td><td style="overflow-wrap:anywhere">{answer}</td></tr>")
+    heads = "".join(
+        f'<th scope="col" style="width:{width}%">{escape(t(f"checklist.{k}"))}</th>' for k, width in _WIDTHS.items()
+    )
     body = "\n".join(rows)
     top = f"<thead><tr>{heads}</tr></thead>"
-    return f'<div class="wide"><table class="checklist">{top}\n<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="wide"><table style="width:100%;table-layout:fixed">{top}\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _fitness(given: Given, t: Texts) -> str | None:
@@ -141,7 +143,7 @@ def _guarantee(given: Given, t: Texts) -> str | None:
         text = t("privacy.guarantee.epsilon", **numbers)
         return f"{text} {t('privacy.guarantee.simulated')}" if given.guarantee["simulated_noise"] else text
     return (
-        None if given.quality is None else t("checklist.known.guarantee", said=t.phrase(given.stated) or given.stated)
+        None if given.quality is None else guaranteed(given.stated, t)
     )
 
 
@@ -166,6 +168,9 @@ def _reproducible(given: Given, t: Texts) -> str | None:
         return None
     return t("checklist.known.reproducible", n=len(given.settings), version=given.version)
 
+
+_WIDTHS = {"item": 42, "state": 11, "answer": 47}
+"""Per cent of the page; the same in each group, so that columns stand below each other."""
 
 _FILLED: Mapping[str, Callable[[Given, Texts], str | None]] = {
     "fitness": _fitness,

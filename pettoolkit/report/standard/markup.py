@@ -44,20 +44,21 @@ def state(word: str, t: Texts) -> str:
     return f'<span class="{STATES[word]}">{escape(t(f"state.{word}"))}</span>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = (), caption: str = "") -> str:
-    """Rows of cells that are HTML already; ``numbers`` are the columns that are set flush right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = (), first: int = 0) -> str:
+    """Rows of cells that are HTML already.
+
+    ``numbers`` are the columns that are set flush right, ``first`` is the least width of the first one, in rem.
+    """
 
     def cells(tag: str, row: Sequence[str]) -> str:
         kind = [' class="number"' if i in numbers else "" for i in range(len(row))]
         scope = ' scope="col"' if tag == "th" else ""
         return "<tr>" + "".join(f"<{tag}{scope}{k}>{c}</{tag}>" for c, k in zip(row, kind, strict=True)) + "</tr>"
 
-    said = f"<caption>{caption}</caption>" if caption else ""
+    heads = cells("th", [escape(h) for h in head])
+    heads = heads.replace("<th", f'<th style="min-width:{first}rem"', 1) if first else heads
     body = "\n".join(cells("td", row) for row in rows)
-    return (
-        f'<div class="wide"><table>{said}<thead>{cells("th", [escape(h) for h in head])}</thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    return f'<div class="wide"><table><thead>{heads}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
@@ -80,6 +81,12 @@ def listed(items: Sequence[str]) -> str:
 def note(text: str) -> str:
     """A remark that must not be overlooked; the text is HTML already."""
     return f'<p class="note">{text}</p>'
+
+
+def guaranteed(stated: str, t: Texts) -> str:
+    """What a declaration states about differential privacy, in words; not escaped."""
+    known = {"none": "none", "not stated": "unknown"}.get(stated)
+    return t(f"privacy.guarantee.{known}") if known else t("privacy.guarantee.stated", said=t.phrase(stated) or stated)
 
 
 def missing(what: str, t: Texts) -> str:

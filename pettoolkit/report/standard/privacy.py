@@ -9,7 +9,18 @@ from html import escape
 from typing import Any
 
 from pettoolkit.report.standard.given import Given
-from pettoolkit.report.standard.markup import figure, head, listed, measured, missing, note, section, state, table
+from pettoolkit.report.standard.markup import (
+    figure,
+    guaranteed,
+    head,
+    listed,
+    measured,
+    missing,
+    note,
+    section,
+    state,
+    table,
+)
 from pettoolkit.report.standard.texts import Texts
 from pettoolkit.report.standard.utility import bias_table
 
@@ -169,7 +180,7 @@ def _verdict(risk: Json, t: Texts) -> str:
 
 def _guarantee(document: Json, t: Texts) -> str:
     known = document["guarantee"]["differential_privacy"]
-    said = f"<p>{t.said(document['guarantee']['stated'])}.</p>"
+    said = f"<p>{escape(guaranteed(document['guarantee']['stated'], t))}</p>"
     if known is not None and measured(known):
         text = t(
             "privacy.guarantee.epsilon", epsilon=t.number(known["epsilon"], "g"), delta=t.number(known["delta"], "g")
@@ -202,28 +213,33 @@ def _attacks(risk: Json, t: Texts) -> str:
                 + (f" {state('above', t)}" if a["above"] else ""),
                 figure(a["success"], t, ".2f"),
                 figure(a["control"], t, ".2f"),
-                escape(
-                    f"{t.number(a['patients'], ',d')}, {t.number(a['achieved'], ',d')} / {t.number(a['wanted'], ',d')}"
-                ),
+                escape(t.number(a["patients"], ",d")),
+                escape(f"{t.number(a['achieved'], ',d')} / {t.number(a['wanted'], ',d')}"),
                 *(figure(a["beside"][n], t, ".2f") if n in a["beside"] else "&ndash;" for n in anchors),
             ]
         )
-    columns = ("attack", "knows", "excess", "success", "control", "patients")
+    columns = ("attack", "knows", "excess", "success", "control", "patients", "attempts")
     heads = [*(t(f"privacy.attacks.{k}") for k in columns), *(t.word("anchor", n) for n in anchors)]
     known = t(
         "privacy.attacks.columns",
         quasi=", ".join(risk["quasi_identifiers"]) or t("privacy.attacks.no_column"),
         secrets=", ".join(risk["sensitive"]) or t("privacy.attacks.no_column"),
     )
-    sources = [f"{t.number(v['value'], '.2f')}: {t.said(v['source'])}" for v in risk["thresholds"].values()]
+    sources = [_source(v, t) for v in risk["thresholds"].values()]
     return section(
         "privacy.attacks",
         t,
-        table(heads, rows, numbers=range(2, len(heads))),
+        table(heads, rows, numbers=range(2, len(heads)), first=13),
         f"<p>{escape(known)}</p>",
         f"<p>{escape(t('privacy.attacks.thresholds'))}</p>{listed(sources)}",
         "" if anchors else f"<p>{escape(t('privacy.attacks.no_anchors'))}</p>",
     )
+
+
+def _source(threshold: Json, t: Texts) -> str:
+    """Threshold and who says so; the known sources begin with their number."""
+    said = t.said(threshold["source"])
+    return said if threshold["source"].startswith("0.09") else f"{t.number(threshold['value'], '.2f')}: {said}"
 
 
 def _left_out(risk: Json, t: Texts) -> str:

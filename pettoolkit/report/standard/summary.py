@@ -8,7 +8,7 @@ from typing import Any
 
 from pettoolkit.report.standard import privacy, utility
 from pettoolkit.report.standard.given import Given
-from pettoolkit.report.standard.markup import facts, head, listed, missing, section
+from pettoolkit.report.standard.markup import facts, guaranteed, head, listed, missing, section
 from pettoolkit.report.standard.texts import Texts
 
 Json = Mapping[str, Any]
@@ -50,7 +50,7 @@ def privacy_part(document: Json, t: Texts) -> str:
     rows = [
         (t("summary.privacy.verdict"), privacy.outcome(risk, t)),
         (t("summary.privacy.strongest"), privacy.strongest(risk, t)),
-        (t("summary.privacy.guarantee"), t.said(document["guarantee"]["stated"])),
+        (t("summary.privacy.guarantee"), escape(guaranteed(document["guarantee"]["stated"], t))),
         (t("summary.privacy.people"), escape(t.number(risk["people"]["members"], ",d"))),
     ]
     if document.get("discrimination"):
