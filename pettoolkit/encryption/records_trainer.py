@@ -59,6 +59,11 @@ class RecordsTrainer:
         """Rows held so far."""
         return self._held
 
+    @property
+    def held(self) -> int:
+        """Rows held so far."""
+        return self._held
+
     def add_rows(self, uploads: Mapping[int, bytes], site: str) -> None:
         """Take one hospital's rows; all of them or, on any error, none.
 

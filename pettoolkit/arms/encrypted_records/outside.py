@@ -39,10 +39,13 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     uploads = talk.all("upload", {"shares": json.dumps(share)})
     adding = time.perf_counter()
     for site, reply in uploads.items():
+        before = trainer.held
         try:
             trainer.add_rows({envelope.unseal(blob)[0].index: blob for blob in reply.blobs}, site)
         except PetError as error:
             raise SiteFailed(site, f"its encrypted rows can't be used: {error}") from None
+        if trainer.held - before != share[site]:
+            raise SiteFailed(site, f"it sent {trainer.held - before} encrypted rows, {share[site]} were asked for")
     held = time.perf_counter()
     weights, computing = talk.one("begin", "training").blobs[0], 0.0
     iterations = int(spec.options["iterations"])

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
 from pettoolkit.arms.exchange import config_record
+from pettoolkit.arms.federated.streaming import AT_ONCE, StreamedAdam, StreamedAvg, StreamedProx
 from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step, settings_of
 from pettoolkit.federation import wire
 from pettoolkit.federation.metered import MeteredGrid
@@ -49,6 +50,10 @@ class FedSgd(FedAvg):
         return ArrayRecord({k: Array(np.asarray(v)) for k, v in self._state.model.items()}), metrics
 
 
+class StreamedSgd(FedSgd, StreamedAvg):
+    """FedSGD over a streamed sum."""
+
+
 def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
     """Run the strategy for all rounds.
 
@@ -64,11 +69,16 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         if number:
             kept.append({name: arrays[name].numpy().copy() for name in net.shapes()})
 
-    patients = None if spec.dp is None else private.ask_patients(grid, spec)
+    streams = len(spec.sites) > AT_ONCE
+    counted = private.ask_patients(grid, spec) if streams or spec.dp is not None else None
+    patients = None if spec.dp is None else counted
     settings = settings_of(spec, patients)
     heard = Losses()
-    hospitals = grid.only(spec.sites, judge=heard.judge)
-    strategy(spec, model, settings, len(hospitals.get_node_ids())).start(
+    hospitals = grid.only(spec.sites, judge=heard.judge, at_once=AT_ONCE if streams else 0)
+    plays = strategy(spec, model, settings, len(hospitals.get_node_ids()), streams=streams)
+    if isinstance(plays, StreamedAvg):
+        plays.patients = counted or 0
+    plays.start(
         grid=hospitals,
         initial_arrays=ArrayRecord({k: Array(v) for k, v in model.items()}),
         num_rounds=int(settings["rounds"]),
@@ -142,8 +152,23 @@ class Losses:
         return means
 
 
-def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]], settings: Mapping[str, Json], hospitals: int) -> FedAvg:
-    """Flower's strategy for a spec; every hospital takes part in every round (``hospitals`` are connected)."""
+def strategy(
+    spec: RunSpec,
+    model: dict[str, npt.NDArray[Any]],
+    settings: Mapping[str, Json],
+    hospitals: int,
+    *,
+    streams: bool = False,
+) -> FedAvg:
+    """Flower's strategy for a spec; every hospital takes part in every round.
+
+    Parameters
+    ----------
+    hospitals
+        How many are connected.
+    streams
+        Whether replies come one by one and are summed up on the way.
+    """
     everyone = {
         "fraction_evaluate": 1.0 if spec.dp is None else 0.0,
         "min_train_nodes": hospitals,
@@ -152,9 +177,9 @@ def strategy(spec: RunSpec, model: dict[str, npt.NDArray[Any]], settings: Mappin
     }
     name = spec.options["strategy"]
     if name == "fedsgd":
-        return FedSgd(settings, model, **everyone)
+        return (StreamedSgd if streams else FedSgd)(settings, model, **everyone)
     if name == "fedadam":
-        return FedAdam(**everyone, eta_l=float(settings["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
+        return (StreamedAdam if streams else FedAdam)(**everyone, eta_l=float(settings["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
     if name == "fedprox":
-        return FedProx(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
-    return FedAvg(**everyone)  # type: ignore[arg-type]
+        return (StreamedProx if streams else FedProx)(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
+    return (StreamedAvg if streams else FedAvg)(**everyone)  # type: ignore[arg-type]
