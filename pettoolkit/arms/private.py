@@ -22,7 +22,7 @@ from pettoolkit.arms.exchange import Reply, ask, lacks
 from pettoolkit.arms.registry import ENCRYPTED
 from pettoolkit.errors import Refused
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.hospital.accounts import ledger_of, noise_of
+from pettoolkit.hospital.accounts import known_ledger, ledger_of, noise_of
 from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
@@ -254,7 +254,7 @@ def ledger_summary(site: Site, request: Request) -> Envelope:
 
 def summary_of(site: Site, request: Request, run: str) -> Envelope:
     """The summary of one of this hospital's ledgers."""
-    ledger = site.ledgers.get(run)
+    ledger = known_ledger(site, run)
     if ledger is None:
         raise Refused(f"hospital {site.name}: it has no ledger of this run (nothing private was asked of it)")
     text = json.dumps(ledger.summary(), sort_keys=True).encode()

@@ -32,6 +32,9 @@ from pettoolkit.hospital.store import FileStore, once
 FOLDER = "PETTOOLKIT_HOSPITAL"
 """Environment variable with the hospital's folder; Flower hands it down to the processes that it starts."""
 
+LEDGER = "ledger"
+"""The action that asks what was spent."""
+
 _log = logging.getLogger("pettoolkit.hospital")
 
 
@@ -50,7 +53,8 @@ def build_app() -> ClientApp:
 def answered(folder: HospitalFolder, message: Message) -> Message:
     """Answer from the store if this was asked before, else compute, keep and answer.
 
-    The policy is read first, and what it says today counts for old answers, too. The roll call is not kept.
+    The policy is read first, and what it says today counts for old answers, too. The roll call and what was spent are
+    said anew each time.
 
     Raises
     ------
@@ -70,6 +74,8 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
         site = _site(folder, name, policy, contract, rows_of(folder))
         return wire.dump(respond(site, message).content)
 
+    if asked.action == LEDGER:
+        return respond(_site(folder, name, policy, contract, rows_of(folder)), message)
     store = FileStore(folder.state / "answers")
     key = wire.digest(message.content)
     with store.lock(key):

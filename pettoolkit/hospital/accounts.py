@@ -28,6 +28,21 @@ def ledger_of(site: Site, run: str, budget: Budget, plan: Mechanism | None = Non
     return site.ledgers[run]
 
 
+def known_ledger(site: Site, run: str) -> Ledger | None:
+    """This hospital's ledger of a run that has begun, in this process or in another one; None if there is none.
+
+    Raises
+    ------
+    Refused
+        If the ledger on the disk can't be read.
+    """
+    if run not in site.ledgers and site.folder is not None:
+        budget = FileLedger.budget_of(_file(site.folder / "ledgers", run))
+        if budget is not None:
+            return ledger_of(site, run, budget)
+    return site.ledgers.get(run)
+
+
 def noise_of(site: Site, seed: int, mode: str) -> NoiseSource:
     """The system's entropy in a deployed hospital; in simulations a stream of the run's seed and this site."""
     return SystemNoise() if site.system_noise else SeededNoise(seed, site.name, mode)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -284,6 +285,24 @@ class FileLedger(Ledger):
         self._journal = Journal(path, self._header, _answer_of, _version_1)
         with self._transaction():
             pass  # reads what is there, and refuses another budget right away
+
+    @staticmethod
+    def budget_of(path: Path) -> Budget | None:
+        """The budget that a ledger's file was begun with; None if there is no file.
+
+        Raises
+        ------
+        Refused
+            If the file does not begin as a ledger does.
+        """
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.readline().partition(b" ")[2])
+            return from_json(Budget, header["budget"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise Refused(f"{path}: this privacy ledger has no header that can be read; restore it") from None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
