@@ -90,13 +90,14 @@ def _table(items: list[Json], t: Texts) -> str:
         status = f'<span class="{colour}">{escape(word)}</span>'
         said = [escape(text) for text in (i["answer"], i["known"]) if text]
         answer = "<br>".join(said) or f'<span class="soft">{escape(t("checklist.blank"))}</span>'
-        rows.append(f"<tr><td>{escape(i['question'])}</td><td>{status}</td><td style="overflow-wrap:anywhere">{answer}</td></tr>")
+        wrapped = f'<td style="overflow-wrap:anywhere">{answer}</td>'
+        rows.append(f"<tr><td>{escape(i['question'])}</td><td>{status}</td>{wrapped}</tr>")
     heads = "".join(
         f'<th scope="col" style="width:{width}%">{escape(t(f"checklist.{k}"))}</th>' for k, width in _WIDTHS.items()
     )
     body = "\n".join(rows)
-    top = f"<thead><tr>{heads}</tr></thead>"
-    return f'<div class="wide"><table style="width:100%;table-layout:fixed">{top}\n<tbody>\n{body}\n</tbody></table></div>'
+    opened = '<div class="wide"><table style="width:100%;table-layout:fixed">'
+    return f"{opened}<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
 
 
 def _fitness(given: Given, t: Texts) -> str | None:
@@ -142,9 +143,7 @@ def _guarantee(given: Given, t: Texts) -> str | None:
         numbers = {k: t.number(given.guarantee[k], "g") for k in ("epsilon", "delta")}
         text = t("privacy.guarantee.epsilon", **numbers)
         return f"{text} {t('privacy.guarantee.simulated')}" if given.guarantee["simulated_noise"] else text
-    return (
-        None if given.quality is None else guaranteed(given.stated, t)
-    )
+    return None if given.quality is None else guaranteed(given.stated, t)
 
 
 def _attacks(given: Given, t: Texts) -> str | None:
