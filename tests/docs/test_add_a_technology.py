@@ -57,5 +57,6 @@ def test_the_page_leads_to_an_arm_that_runs(copy: Path, empty_database: Path) ->
     out = {row["kind"] for row in cells["averaged"]["exposure"]["traffic"] if row["direction"] == "out"}
     assert "model" in out
     assert "raw_records" not in out
-    refused = subprocess.run([*command, "--set", "dp.epsilon=3"], cwd=copy, env=env, capture_output=True, text=True)
+    command[3:] = ["check", "averaged.yaml", "--set", "dp.epsilon=3"]
+    refused = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
     assert "averaged has no differential privacy yet" in refused.stderr
