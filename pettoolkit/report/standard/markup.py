@@ -50,15 +50,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequen
     ``numbers`` are the columns that are set flush right, ``first`` is the least width of the first one, in rem.
     """
 
-    def cells(tag: str, row: Sequence[str]) -> str:
+    def cells(row: Sequence[str]) -> str:
         kind = [' class="number"' if i in numbers else "" for i in range(len(row))]
-        scope = ' scope="col"' if tag == "th" else ""
-        return "<tr>" + "".join(f"<{tag}{scope}{k}>{c}</{tag}>" for c, k in zip(row, kind, strict=True)) + "</tr>"
+        return "<tr>" + "".join(f"<td{k}>{c}</td>" for c, k in zip(row, kind, strict=True)) + "</tr>"
 
-    heads = cells("th", [escape(h) for h in head])
-    heads = heads.replace("<th", f'<th style="min-width:{first}rem"', 1) if first else heads
-    body = "\n".join(cells("td", row) for row in rows)
-    return f'<div class="wide"><table><thead>{heads}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    def name(i: int, text: str) -> str:
+        side = "right" if i in numbers else "left"
+        wide = f";min-width:{first}rem" if first and i == 0 else ""
+        return f'<th scope="col" style="text-align:{side};vertical-align:bottom{wide}">{escape(text)}</th>'
+
+    heads = "".join(name(i, text) for i, text in enumerate(head))
+    body = "\n".join(cells(row) for row in rows)
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:

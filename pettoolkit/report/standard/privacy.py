@@ -229,7 +229,7 @@ def _attacks(risk: Json, t: Texts) -> str:
     return section(
         "privacy.attacks",
         t,
-        table(heads, rows, numbers=range(2, len(heads)), first=13),
+        table(heads, rows, numbers=range(2, len(heads)), first=11),
         f"<p>{escape(known)}</p>",
         f"<p>{escape(t('privacy.attacks.thresholds'))}</p>{listed(sources)}",
         "" if anchors else f"<p>{escape(t('privacy.attacks.no_anchors'))}</p>",
