@@ -39,6 +39,30 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+COORDINATED = """
+from dataclasses import replace
+from pettoolkit.arms.app import coordinate
+from tests import small_cohort as small
+
+with small.grid(small.hospitals()) as grid:
+    own = coordinate(grid, small.spec("local")).models.by_site.values()
+    found = coordinate(grid, replace(small.spec("local"), arm="averaged"))
+assert found.models.shared
+mean = sum(weights.unpack()["layer0.weight"] for weights in own) / len(own)
+assert abs(found.models.by_site["*"].unpack()["layer0.weight"] - mean).max() < 1e-6
+print(*found.exposure.kinds_out())
+"""
+
+
+def test_the_pages_arm_releases_the_mean_of_the_hospitals_models(copy: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": f"{copy}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COORDINATED]
+    done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["model"]
+
+
+@pytest.mark.slow
 def test_the_page_leads_to_an_arm_that_runs(copy: Path, empty_database: Path) -> None:
     (copy / "mlruns").mkdir()
     shutil.copy(empty_database, copy / "mlruns")
