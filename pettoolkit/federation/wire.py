@@ -7,6 +7,7 @@ Nothing is ever pickled or unpickled.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import math
@@ -253,29 +254,33 @@ def decode(name: str, array: Array) -> NDArray:
     ValueError
         If the bytes can't be read, or are of another shape or dtype than declared.
     """
-    stream = io.BytesIO(array.data)
+    begins = _NPY + int.from_bytes(array.data[8:_NPY], "little")
     try:
-        shape, dtype = _header(stream)
+        shape, fortran, dtype = _header(array.data[:begins])
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError):
         raise ValueError(f"array '{name}': its bytes can't be read") from None
     # Compared before anything is read: a header may promise more than memory holds, and bytes may follow the numbers.
     promised = math.prod(shape) * dtype.itemsize
-    if shape != tuple(array.shape) or str(dtype) != array.dtype or len(array.data) - stream.tell() != promised:
+    if shape != tuple(array.shape) or str(dtype) != array.dtype or len(array.data) - begins != promised:
         raise ValueError(f"array '{name}': its bytes are not the {array.dtype}{list(array.shape)} that it declares")
-    if dtype.hasobject:
-        raise ValueError(f"array '{name}': its bytes can't be read")
-    stream.seek(0)
-    return cast("NDArray", np.load(stream, allow_pickle=False))
+    flat = np.frombuffer(array.data, dtype=dtype, offset=begins) if promised else np.empty(math.prod(shape), dtype)
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
-def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a ``.npy`` stream, which then stands at its first number."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version} of the format is not written here")
-    shape, _, dtype = readers[version](stream)  # type: ignore[no-untyped-call]
-    return tuple(shape), dtype
+_NPY = 10
+"""Bytes before the text of a ``.npy`` header of version 1.0, whose length is in the last two of them."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype of a ``.npy`` header; the same ones come in every round."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):  # type: ignore[no-untyped-call]
+        raise ValueError("this version of the format is not written here")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+    if dtype.hasobject or min(shape, default=0) < 0:
+        raise ValueError("objects, or a negative shape")
+    return tuple(shape), bool(fortran), dtype
 
 
 def blobs_to_record(blobs: Sequence[bytes]) -> ArrayRecord:
