@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, blocks
 
 
 def named(part: object) -> set[str]:
@@ -36,3 +36,13 @@ def test_the_pages_build_without_a_warning_and_load_nothing_from_elsewhere(tmp_p
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis" not in page
     assert 'src="http' not in page
+
+
+def test_the_situation_on_the_page_is_valid_and_answers_every_question(tmp_path: Path) -> None:
+    from pettoolkit.advice.situation import Situation
+    from pettoolkit.experiment.advise import situation
+
+    (text,) = blocks("docs/advice.md", "text")
+    (tmp_path / "situation.yaml").write_text(text, encoding="utf-8")
+    assert situation(tmp_path / "situation.yaml").open == ()
+    assert set(yaml.safe_load(text)) == set(Situation.model_fields)
