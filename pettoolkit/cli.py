@@ -58,6 +58,14 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the file, as --set dp.epsilon=3. Repeatable."),
 ]
 Output = Annotated[Format, typer.Option("--format", help="A table to read, or JSON for programs.")]
+Declared = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of `declare --out`.")]
+Attacked = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of `attack --out`.")]
+Name = Annotated[str | None, typer.Option(help="Who answers for the table; else `responsible` in --config.")]
+Email = Annotated[str | None, typer.Option(help="Address of whoever answers for the table.")]
+Made = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="YAML: how the table was made, `responsible`, `answers`.")
+]
+Lang = Annotated[str, typer.Option(help="en or da.")]
 TrackingDir = Annotated[Path, typer.Option(help="Folder of the MLflow database and its artifacts.")]
 
 
@@ -468,6 +476,55 @@ def declare(
     print(declaring.as_json(found) if output is Format.json else "\n".join(lines(found)))
     if out is not None:
         print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+def assess(
+    out: Annotated[Path, typer.Option(help="Folder for the reports; nothing in it is overwritten.")],
+    declaration: Declared = None,
+    risk: Attacked = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Instead: every finished cell that released a table.")
+    ] = None,
+    sets: Sets = None,
+    name: Name = None,
+    email: Email = None,
+    config: Made = None,
+    lang: Lang = "en",
+) -> None:
+    """Write the four standard reports about a table: utility, privacy, summary, due diligence checklist."""
+    from pettoolkit.experiment import assess as assessing
+    from pettoolkit.experiment.load import load
+
+    if experiment is not None and (declaration or risk or config):
+        raise BadInput("--experiment: stands alone, without --declaration, --risk and --config")
+    if experiment is not None:
+        found = assessing.assess_experiment(load(experiment, sets or ()), out, name=name, email=email, lang=lang)
+    else:
+        found = assessing.assess(declaration, risk, out, name=name, email=email, config=config, lang=lang)
+    print("\n".join(f"wrote {path}" for path in found))
+
+
+@app.command()
+def release(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet file that is to be released.")],
+    declaration: Declared = None,
+    risk: Attacked = None,
+    name: Name = None,
+    email: Email = None,
+    config: Made = None,
+    accept_risk: Annotated[
+        str | None, typer.Option(metavar="WHY", help="Release though the risk is above; printed on the label.")
+    ] = None,
+    lang: Lang = "en",
+) -> None:
+    """Write the label of a table beside it; refused unless quality and risk of this very file were measured."""
+    from pettoolkit.experiment import assess as assessing
+
+    found = assessing.release(
+        table, declaration, risk, name=name, email=email, config=config, accept_risk=accept_risk, lang=lang
+    )
+    print("\n".join(f"wrote {path}" for path in found))
 
 
 @app.command()

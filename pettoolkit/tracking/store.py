@@ -300,6 +300,19 @@ class Store:
         """Read the stored file of predictions of a cell."""
         return self._read(run_id, artifacts.PREDICTIONS)
 
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """Read one of a cell's files; None where it has none of this name."""
+        with explained(self.directory):
+            path = self._folder(self._open().get_run(run_id)) / name
+            return path.read_bytes() if path.is_file() else None
+
+    def attach(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        """Put further files beside those of a finished cell; files of the same name are replaced."""
+        if not self._locked:
+            raise RuntimeError("the store is written to under its lock only")
+        with explained(self.directory):
+            artifacts.write(self._folder(self._open().get_run(run_id)), contents)
+
     def experiment_id(self, experiment: str) -> str | None:
         """MLflow's id of an experiment, ``None`` if it has not been run."""
         return self._experiment_id(experiment, create=False)

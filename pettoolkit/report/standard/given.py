@@ -75,7 +75,7 @@ def tables(declaration: Json | None, risk: Json | None, **people: Any) -> list[G
         If both documents are there and no table is in both.
     """
     declared = [] if declaration is None else list(declaration["candidates"])
-    attacked = [] if risk is None else [m for m in risk["releases"] if _single(m)]
+    attacked = [] if risk is None else [m for m in risk["releases"] if single(m)]
     out, left = [], list(attacked)
     for quality in declared:
         release = next((m for m in left if _same(quality, m)), None)
@@ -85,7 +85,7 @@ def tables(declaration: Json | None, risk: Json | None, **people: Any) -> list[G
             Given(
                 name=quality["name"],
                 rows=quality["rows"],
-                sha256=_hash(quality) or (None if release is None else _attacked_hash(release)),
+                sha256=_hash(quality) or (None if release is None else digest_of(release)),
                 quality=quality,
                 declaration=declaration,
                 release=release,
@@ -101,17 +101,17 @@ def tables(declaration: Json | None, risk: Json | None, **people: Any) -> list[G
         )
     for release in left:
         name = PurePath(release["name"]).name
-        out.append(Given(name, release["rows"], _attacked_hash(release), None, None, release, risk, **people))
+        out.append(Given(name, release["rows"], digest_of(release), None, None, release, risk, **people))
     return out
 
 
-def _single(release: Json) -> bool:
-    """Whether it is one table, and neither a model nor several tables together."""
+def single(release: Json) -> bool:
+    """Whether an entry of a risk document is one table, and neither a model nor several tables together."""
     return release["source"] != "model" and len(release.get("sha256", {"": ""})) == 1
 
 
 def _same(quality: Json, release: Json) -> bool:
-    one, other = _hash(quality), _attacked_hash(release)
+    one, other = _hash(quality), digest_of(release)
     if one is not None and other is not None:
         return one == other
     return PurePath(release["name"]).name == PurePath(quality["name"]).name
@@ -122,7 +122,8 @@ def _hash(quality: Json) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _attacked_hash(release: Json) -> str | None:
+def digest_of(release: Json) -> str | None:
+    """SHA-256 of the one table of an entry of a risk document; None in documents that had none yet."""
     return next(iter(release.get("sha256", {}).values()), None)
 
 

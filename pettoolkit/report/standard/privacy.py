@@ -123,7 +123,7 @@ def _risk(given: Given) -> dict[str, Any] | None:
         "attacks": attacks,
         "not_run": dict(release["not_run"]),
         "notes": list(release["notes"]),
-        "people": dict(risk["people"]),
+        "people": None if risk["people"] is None else dict(risk["people"]),
         "effort": risk["effort"],
         "seed": risk["seed"],
         "quasi_identifiers": list(risk["columns"]["quasi_identifiers"]),
@@ -168,13 +168,10 @@ def _discrimination(bias: Sequence[Json]) -> list[dict[str, Any]]:
 
 
 def _verdict(risk: Json, t: Texts) -> str:
-    people = t(
-        "privacy.verdict.people",
-        members=t.number(risk["people"]["members"], ",d"),
-        control=t.number(risk["people"]["control"], ",d"),
-        attacker=t.number(risk["people"]["attacker"], ",d"),
-    )
-    lines = [f"<p>{outcome(risk, t)}</p>", f"<p>{strongest(risk, t)}</p>", f"<p>{escape(people)}</p>"]
+    lines = [f"<p>{outcome(risk, t)}</p>", f"<p>{strongest(risk, t)}</p>"]
+    if risk["people"] is not None:
+        counts = {who: t.number(risk["people"][who], ",d") for who in ("members", "control", "attacker")}
+        lines.append(f"<p>{escape(t('privacy.verdict.people', **counts))}</p>")
     return section("privacy.verdict", t, *lines)
 
 

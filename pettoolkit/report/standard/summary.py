@@ -51,8 +51,9 @@ def privacy_part(document: Json, t: Texts) -> str:
         (t("summary.privacy.verdict"), privacy.outcome(risk, t)),
         (t("summary.privacy.strongest"), privacy.strongest(risk, t)),
         (t("summary.privacy.guarantee"), escape(guaranteed(document["guarantee"]["stated"], t))),
-        (t("summary.privacy.people"), escape(t.number(risk["people"]["members"], ",d"))),
     ]
+    if risk["people"] is not None:
+        rows.append((t("summary.privacy.people"), escape(t.number(risk["people"]["members"], ",d"))))
     if document.get("discrimination"):
         rows.append((t("summary.privacy.discrimination"), escape(", ".join(document["discrimination"]))))
     return facts(rows)
