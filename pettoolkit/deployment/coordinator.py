@@ -17,10 +17,11 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from pettoolkit.arms.app import coordinate
+from pettoolkit.deployment.folders import Coordinator
 from pettoolkit.errors import PetError
 from pettoolkit.evaluation.outside import summaries
 from pettoolkit.federation.metered import MeteredGrid
-from pettoolkit.federation.persistent import PersistentGrid
+from pettoolkit.federation.persistent import AGAIN, PersistentGrid
 from pettoolkit.hospital.store import write_private
 from pettoolkit.records import SCHEMA_VERSION, Outcome, RunSpec, from_json, to_json
 
@@ -50,26 +51,32 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one cell over Flower's own grid, and write down what came out or what went wrong."""
-    folder = Path(os.environ[FOLDER])
+    folder = Coordinator(Path(os.environ[FOLDER]))
     job = str(context.run_config[JOB])
     if not re.fullmatch(r"[0-9a-z-]+", job):
         raise ValueError(f"run config: '{JOB}' is no name of a run")
     try:
         spec = from_json(RunSpec, json.loads(str(context.run_config[SPEC])))
-        found = {"deployed": to_json(carry_out(grid, spec))}
+        found = {"deployed": to_json(carry_out(grid, spec, folder.keys.ask_again))}
     except PetError as error:
         found = {"refused": str(error)}
     except Exception as error:  # its text may quote what a hospital sent
         last = traceback.extract_tb(error.__traceback__)[-1]
         found = {"failed": f"unexpected {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"}
-    write_private(folder / "state" / "runs" / f"{job}.json", json.dumps(found).encode())
+    write_private(folder.runs / f"{job}.json", json.dumps(found).encode())
 
 
-def carry_out(grid: Grid, spec: RunSpec) -> Deployed:
-    """The arm's outside half and the judge's questions, over a grid that asks again where a reply was lost."""
+def carry_out(grid: Grid, spec: RunSpec, ask_again: float = AGAIN) -> Deployed:
+    """The arm's outside half and the judge's questions, over a grid that asks again where a reply was lost.
+
+    Parameters
+    ----------
+    ask_again
+        Seconds after which a hospital that has not answered is asked again.
+    """
     sites = (*spec.sites, *spec.unseen)
     timeout = float(spec.faults.get("round_timeout", 600))
-    metered = MeteredGrid(PersistentGrid(grid, len(sites)), sites=sites, timeout=timeout)
+    metered = MeteredGrid(PersistentGrid(grid, len(sites), again=ask_again), sites=sites, timeout=timeout)
     outcome = coordinate(metered, spec)
     figures = summaries(metered, spec, outcome.models)
     return Deployed(replace(outcome, exposure=metered.exposure(out_of_band=outcome.exposure.out_of_band)), figures)

@@ -41,6 +41,9 @@ class CoordinatorKeys(_Frozen):
     """``coordinator.yaml``: what only the coordinator sets."""
 
     listen: str = "127.0.0.1"
+    """Address on which it listens; 0.0.0.0 is every one of this machine."""
+    ask_again: Annotated[float, Field(gt=0)] = 45.0
+    """Seconds after which a hospital that has not answered is asked again."""
 
 
 class HospitalKeys(_Frozen):

@@ -17,6 +17,7 @@ from pettoolkit.deployment import certificates
 from pettoolkit.deployment.certificates import PRIVATE, PUBLIC, Authority, write
 from pettoolkit.deployment.folders import Federation, HospitalFolder
 from pettoolkit.errors import BadInput
+from pettoolkit.federation.persistent import AGAIN
 
 LOOPBACK = "127.0.0.1"
 PORT, RUNTIME_PORT = 9092, 9094
@@ -144,7 +145,7 @@ def _coordinator(folder: Path, federation: Federation, contract: Contract, autho
     _party(folder, federation, contract, authority)
     (folder / "state" / "runs").mkdir(mode=0o700)
     listen = LOOPBACK if federation.coordinator in (LOOPBACK, "localhost") else "0.0.0.0"
-    write(folder / "coordinator.yaml", _yaml({"listen": listen}), PUBLIC)
+    write(folder / "coordinator.yaml", _yaml({"listen": listen, "ask_again": AGAIN}), PUBLIC)
     authority.issue(
         federation.coordinator, _hosts(federation), folder / "tls" / "server.crt", folder / "tls" / "server.key"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,15 @@ def bundle(app: Path) -> bytes:
 
 
 def run_superlink() -> None:
-    """Be Flower's SuperLink, with the arguments of this process."""
+    """Be Flower's SuperLink, with the arguments of this process, behind :class:`.gate.Gate`."""
+    from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
+    from starlette.middleware import Middleware
 
+    from pettoolkit.federation.gate import Gate
+
+    theirs = extensions.get_middleware
+    vars(extensions)["get_middleware"] = lambda: (Middleware(Gate), *theirs())
     flower_superlink()
 
 
@@ -147,4 +153,16 @@ def run_supernode(own: bytes) -> None:
             yield node_id, receive, send, get_run, lambda _hash, _run: fab, *rest
 
     vars(node)["http_request_response"] = connected
-    flower_supernode()
+    try:
+        flower_supernode()
+    finally:
+        _end_children()
+
+
+def _end_children() -> None:
+    """Flower's worker outlives a SuperNode that is refused, and would look for it for ever."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

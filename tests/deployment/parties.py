@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from pettoolkit.cohort.tables import resolved
 from pettoolkit.deployment import init
 from pettoolkit.deployment.folders import Coordinator, HospitalFolder
-from pettoolkit.deployment.hospital import answered
+from pettoolkit.deployment.hospital import answered, rows_of
 from pettoolkit.federation.host import sanitised
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.hospital.site import Site
@@ -48,6 +48,11 @@ def table(site: str) -> pd.DataFrame:
         if column.low is not None:
             rows[column.name] = rows[column.name].clip(column.low, column.high)
     return rows
+
+
+def rows_in(made: Path, name: str) -> pd.DataFrame:
+    """Patients of a hospital's table as its own process reads them."""
+    return rows_of(HospitalFolder(made / name))
 
 
 def change(file: Path, **keys: Any) -> None:

@@ -1,0 +1,109 @@
+"""A grid that asks again: a lost reply, a node that died, a reply that comes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+
+from pettoolkit.federation import flower
+from pettoolkit.federation.inprocess import InProcessGrid
+from pettoolkit.federation.persistent import PersistentGrid
+from tests.federation.test_gate import echo_app
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Lossy(InProcessGrid):
+    """Loses replies, or gives a SuperLink's word in their place, as ``spoil`` says for (how often asked)."""
+
+    def __init__(self, spoil: Callable[[int], str]) -> None:
+        super().__init__(echo_app, {"a": 0, "b": 1})
+        self._spoil = spoil
+        self.asked: list[int] = []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        found = []
+        for reply in super().pull_messages(message_ids):
+            self.asked.append(reply.metadata.src_node_id)
+            how = self._spoil(self.asked.count(reply.metadata.src_node_id)) if reply.metadata.src_node_id == 2 else ""
+            if how == "lost":
+                continue
+            if how == "gone":
+                words = Message(Error(flower.UNAVAILABLE, "not there"), reply_to=request(2))
+                flower.set_reply_to(words, reply.metadata.reply_to_message_id)
+                reply = words
+            found.append(reply)
+        return found
+
+
+def request(node: int) -> Message:
+    return Message(RecordDict({"config": ConfigRecord({"x": node})}), node, "query")
+
+
+def persistent(inner: Lossy) -> tuple[PersistentGrid, Clock]:
+    clock = Clock()
+    return PersistentGrid(inner, 2, again=10, clock=clock, sleep=clock.sleep), clock
+
+
+def test_whoever_answers_is_asked_once() -> None:
+    inner = Lossy(lambda _: "")
+    grid, _ = persistent(inner)
+
+    replies = grid.send_and_receive([request(1), request(2)], timeout=100)
+
+    assert sorted(r.metadata.src_node_id for r in replies) == [1, 2]
+    assert sorted(inner.asked) == [1, 2]
+
+
+def test_a_lost_reply_is_asked_for_again_and_belongs_to_the_first_question() -> None:
+    inner = Lossy(lambda times: "lost" if times == 1 else "")
+    grid, clock = persistent(inner)
+    first = request(2)
+
+    (reply,) = grid.send_and_receive([first], timeout=100)
+
+    assert reply.metadata.reply_to_message_id == first.metadata.message_id
+    assert inner.asked == [2, 2]
+    assert 10 <= clock.now < 20
+
+
+def test_a_superlinks_word_for_a_dead_node_is_no_answer() -> None:
+    inner = Lossy(lambda times: "gone" if times < 3 else "")
+    grid, _ = persistent(inner)
+
+    (reply,) = grid.send_and_receive([request(2)], timeout=100)
+
+    assert not reply.has_error()
+
+
+def test_it_gives_up_when_the_time_is_over() -> None:
+    inner = Lossy(lambda _: "lost")
+    grid, clock = persistent(inner)
+
+    replies = grid.send_and_receive([request(1), request(2)], timeout=60)
+
+    assert [r.metadata.src_node_id for r in replies] == [1]
+    assert 60 <= clock.now < 61
+    assert inner.asked.count(2) == 3  # at once, after 10, after 30 seconds
+
+
+def test_it_waits_for_hospitals_to_connect() -> None:
+    inner = Lossy(lambda _: "")
+    grid, clock = persistent(inner)
+    late = [[1], [1], [1, 2]]
+    inner.get_node_ids = lambda: late.pop(0) if late else [1, 2]  # type: ignore[method-assign]
+
+    assert grid.get_node_ids() == [1, 2]
+    assert clock.now > 0
