@@ -5,7 +5,7 @@ hospital by hospital with a seed of its own) for the same rounds, and validates 
 arithmetic alone: no message, no check, no meter. ``flower_simulation`` is Flower's own ``run_simulation`` around the
 same hospitals. ``ours_ray`` has the hospitals in worker processes, so that its memory is the coordinator's alone. Each
 figure comes from a process of its own. ``seconds`` is the run's wall time with start-up, without drawing patients
-(``seconds_generate``); ``seconds_cpu`` the CPU time of the coordinating process; ``ratio`` compares with the plain loop,
+(``seconds_generate``); ``seconds_cpu`` the CPU time of the coordinating process; ``ratio`` is to the plain loop,
 by CPU time where all is in one process (a busy machine changes it less) and by wall time otherwise; ``rss_mb`` is the
 peak of the coordinating process during the run.
 

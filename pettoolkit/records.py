@@ -115,6 +115,9 @@ class RunSpec:
                 break
         else:
             return "-"
+        if (poison := options.get("poison")) is not None:
+            times = "" if poison["kind"] == "label_flip" else f" x{poison['factor']:g}"
+            return f"{value}, {len(poison['sites'])} poisoned ({poison['kind']}{times})"
         if key == "k":
             return f"k={value} all" if options.get("scope") == "all" else f"k={value}"
         return str(value) if key != "generator" else " ".join([str(value), *_dials(options)])

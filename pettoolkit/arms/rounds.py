@@ -58,16 +58,19 @@ def most_rounds(spec: RunSpec) -> int:
 
 
 def contribution(
-    site: Site, spec: RunSpec, model: Arrays, number: int, patients: int | None = None
+    site: Site, spec: RunSpec, model: Arrays, number: int, patients: int | None = None, *, flipped: bool = False
 ) -> tuple[dict[str, npt.NDArray[np.float32]], int]:
     """What one hospital adds to round ``number``, and its count of training patients.
 
     FedSGD: the mean gradient over all of its training patients. Otherwise: its model after local steps.
-    Under DP either comes out of this hospital's ledger, with noise.
+    Under DP either comes out of this hospital's ledger, with noise. ``flipped`` trains on swapped outcomes, as a
+    poisoned hospital of a simulation does.
     """
     if spec.dp is not None:
         return _private_contribution(site, spec, model, number, patients or 0)
     rows = site.part(spec, "train")
+    if flipped:
+        rows = replace(rows, y=1 - rows.y)
     net, _ = start(spec, site.narrowed(spec))
     params = to_params(model)
     if spec.options["strategy"] == "fedsgd":

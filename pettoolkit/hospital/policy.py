@@ -29,6 +29,7 @@ class Policy(BaseModel):
     ``lifetime_epsilon`` of None means no cap; with a cap, nothing is answered without differential privacy for
     patients, no row leaves, and no run may take a larger delta than ``lifetime_delta``, at which the cap is counted.
     ``two_in_a_sum`` takes part in encrypted sums of two hospitals, each of which can read the other's part.
+    ``poisoned`` lets a run ask for an update that is wrong on purpose, which only a simulation has a use for.
     ``sub_samples`` lets the coordinator choose how many patients train, and ``seeds`` are the splits that it
     may ask for (None: any): nested choices would let it subtract one patient from the next.
     """
@@ -42,6 +43,7 @@ class Policy(BaseModel):
     lifetime_epsilon: float | None = Field(default=None, gt=0)
     lifetime_delta: float = Field(default=1e-5, gt=0, lt=1)
     two_in_a_sum: bool = False
+    poisoned: bool = False
     sub_samples: bool = False
     seeds: tuple[int, ...] | None = (0,)
     minimum_cohort: int = Field(default=10, ge=1)
@@ -55,6 +57,7 @@ class Policy(BaseModel):
             evaluation_rows=True,
             minimum_cohort=1,
             two_in_a_sum=True,
+            poisoned=True,
             sub_samples=True,
             seeds=None,
         )
@@ -71,6 +74,8 @@ class Policy(BaseModel):
             raise Refused(f"hospital {site}: arm {arm} is not in its policy (arms: {_listed(self.arms)})")
         if site not in (*spec.sites, *spec.unseen):
             raise Refused(f"hospital {site}: it takes no part in this run")
+        if spec.options.get("poison") is not None and not self.poisoned:
+            raise Refused(f"hospital {site}: poisoned updates are for simulated hospitals, its policy allows none")
         if spec.patients_per_site is not None and not self.sub_samples:
             raise Refused(
                 f"hospital {site}: its policy does not let others choose how many patients train (sub_samples)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pettoolkit.arms.common import start
+from pettoolkit.arms.federated.poison import poison_of, poisoned
 from pettoolkit.arms.private import count, ledger_summary, not_under_dp
 from pettoolkit.arms.rounds import contribution
 from pettoolkit.hospital.envelope import Arrays, Envelope, Figures
@@ -13,9 +14,17 @@ from pettoolkit.models.training import to_params, validation_losses
 
 def train(site: Site, request: Request) -> Envelope:
     """This hospital's contribution to the round: its trained model, or its gradient."""
+    poison = poison_of(request.spec, site.name)
     arrays, patients = contribution(
-        site, request.spec, request.arrays, request.round, int(request.extra.get("patients", 0))
+        site,
+        request.spec,
+        request.arrays,
+        request.round,
+        int(request.extra.get("patients", 0)),
+        flipped=poison is not None and poison["kind"] == "label_flip",
     )
+    if poison is not None:
+        arrays = poisoned(arrays, request.arrays, poison, gradient=request.spec.options["strategy"] == "fedsgd")
     return Envelope("update", "training", Arrays(arrays, patients))
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedProx, FedTrimmedAvg, Krum
 
 from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
 from pettoolkit.arms.exchange import config_record
+from pettoolkit.arms.federated.config import ROBUST
 from pettoolkit.arms.federated.streaming import AT_ONCE, StreamedAdam, StreamedAvg, StreamedProx
 from pettoolkit.arms.rounds import FEDADAM, ServerState, server_step, settings_of
 from pettoolkit.federation import wire
@@ -69,7 +70,7 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
         if number:
             kept.append({name: arrays[name].numpy().copy() for name in net.shapes()})
 
-    streams = len(spec.sites) > AT_ONCE
+    streams = len(spec.sites) > AT_ONCE and spec.options["strategy"] not in ROBUST
     counted = private.ask_patients(grid, spec) if streams or spec.dp is not None else None
     patients = None if spec.dp is None else counted
     settings = settings_of(spec, patients)
@@ -182,4 +183,10 @@ def strategy(
         return (StreamedAdam if streams else FedAdam)(**everyone, eta_l=float(settings["learning_rate"]), **FEDADAM)  # type: ignore[arg-type]
     if name == "fedprox":
         return (StreamedProx if streams else FedProx)(**everyone, proximal_mu=float(spec.options["proximal_mu"]))  # type: ignore[arg-type]
+    if name == "fedmedian":
+        return FedMedian(**everyone)  # type: ignore[arg-type]
+    if name == "fedtrimmedavg":
+        return FedTrimmedAvg(**everyone, beta=float(spec.options["trim"]))  # type: ignore[arg-type]
+    if name == "krum":
+        return Krum(**everyone, num_malicious_nodes=int(spec.options["malicious"]))  # type: ignore[arg-type]
     return (StreamedAvg if streams else FedAvg)(**everyone)  # type: ignore[arg-type]
