@@ -125,7 +125,7 @@ def _risk() -> Schema:
         attacks=_list(_known("Attack")),
         not_run=_by_name(TEXT),
         notes=_list(TEXT),
-        people=_record(members=COUNT, control=COUNT, attacker=COUNT),
+        people=_or(_record(members=COUNT, control=COUNT, attacker=COUNT), NOTHING),
         effort=NAMED,
         seed={"type": "integer"},
         quasi_identifiers=_list(TEXT),
