@@ -11,7 +11,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo test test-slow lint docs look bench clean
+.PHONY: help install demo test test-slow lint audit docs look bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -36,11 +36,16 @@ test: $(STAMP)  ## the tests, under 10 minutes
 test-slow: $(STAMP)  ## deployment, clusters, labs and kill -9, under 35 minutes
 	@$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP)  ## ruff, mypy strict, import rules
+lint: $(STAMP)  ## ruff, mypy strict, import rules, no secrets in what git tracks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy pettoolkit
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/check_secrets.py
+
+audit: $(STAMP)  ## known weaknesses of the installed packages (asks a database on the network)
+	@test -x $(BIN)/pip-audit || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[audit]'
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 docs: $(STAMP)  ## the documentation as pages, in site/
 	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[docs]'

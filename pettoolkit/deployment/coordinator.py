@@ -20,7 +20,7 @@ from pettoolkit.arms.app import coordinate
 from pettoolkit.deployment.folders import Coordinator
 from pettoolkit.errors import PetError
 from pettoolkit.evaluation.outside import summaries
-from pettoolkit.federation.metered import MeteredGrid
+from pettoolkit.federation.metered import Dropped, MeteredGrid
 from pettoolkit.federation.persistent import AGAIN, PersistentGrid
 from pettoolkit.hospital.store import write_private
 from pettoolkit.records import SCHEMA_VERSION, Outcome, RunSpec, from_json, to_json
@@ -36,11 +36,13 @@ SPEC, JOB = "spec", "job"
 class Deployed:
     """What comes out of a run: the arm's outcome, and each model's figures at each hospital.
 
-    ``figures`` is model's key -> hospital -> figure -> value; a figure that is not there was held back.
+    ``figures`` is model's key -> hospital -> figure -> value; a figure that is not there was held back. ``drops`` are
+    the hospitals that the run went on without.
     """
 
     outcome: Outcome
     figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+    drops: tuple[Dropped, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -74,9 +76,22 @@ def carry_out(grid: Grid, spec: RunSpec, ask_again: float = AGAIN) -> Deployed:
     ask_again
         Seconds after which a hospital that has not answered is asked again.
     """
-    sites = (*spec.sites, *spec.unseen)
-    timeout = float(spec.faults.get("round_timeout", 600))
-    metered = MeteredGrid(PersistentGrid(grid, len(sites), again=ask_again), sites=sites, timeout=timeout)
+    metered = _metered(PersistentGrid(grid, len({*spec.sites, *spec.unseen}), again=ask_again), spec)
     outcome = coordinate(metered, spec)
+    metered.readmit()  # the model is judged on the patients of those too who failed while it was trained
     figures = summaries(metered, spec, outcome.models)
-    return Deployed(replace(outcome, exposure=metered.exposure(out_of_band=outcome.exposure.out_of_band)), figures)
+    exposure = metered.exposure(out_of_band=outcome.exposure.out_of_band)
+    return Deployed(replace(outcome, exposure=exposure), figures, metered.drops)
+
+
+def _metered(grid: Grid, spec: RunSpec) -> MeteredGrid:
+    """The meter of a cell, which keeps its fault policy; hospitals of other runs are left alone."""
+    faults, drop = spec.faults, spec.faults.get("on_failure") == "drop"
+    return MeteredGrid(
+        grid,
+        sites=(*spec.sites, *spec.unseen),
+        on_failure="drop" if drop else "fail",
+        min_sites=(faults.get("min_sites") or max(1, len(spec.sites) - 1)) if drop else None,
+        counted=spec.sites,
+        timeout=float(faults.get("round_timeout", 600)),
+    )

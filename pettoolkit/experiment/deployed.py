@@ -19,7 +19,7 @@ from pettoolkit.cohort.tables import resolved
 from pettoolkit.deployment.folders import Coordinator, Federation, party_of
 from pettoolkit.errors import BadInput
 from pettoolkit.evaluation.metrics import SITE_FIGURES
-from pettoolkit.experiment.execute import Executed, cost_metrics
+from pettoolkit.experiment.execute import Executed, cost_metrics, dropped_notes
 from pettoolkit.experiment.notes import contract_notes
 from pettoolkit.records import Models, NotMeasured, RunResult, RunSpec, digest_of
 
@@ -96,6 +96,7 @@ def result_of(spec: RunSpec, config_hash: str, found: Deployed) -> RunResult:
             **cost_metrics(outcome.cost, outcome.exposure, spec),
             **outcome.encryption,
             **outcome.figures,
+            **({"robustness/sites_dropped": float(len({d.site for d in found.drops}))} if found.drops else {}),
         },
         intervals={},
         per_site={site: {n: row.get(n, HELD_BACK) for n in (*SITE_FIGURES, *COUNTS)} for site, row in each.items()},
@@ -106,7 +107,7 @@ def result_of(spec: RunSpec, config_hash: str, found: Deployed) -> RunResult:
         cost=outcome.cost,
         round_metrics=outcome.round_metrics,
         coefficients=outcome.coefficients,
-        notes=(*outcome.notes, *contract_notes(spec), *_notes(each)),
+        notes=(*dropped_notes(found.drops), *outcome.notes, *contract_notes(spec), *_notes(each)),
     )
 
 
