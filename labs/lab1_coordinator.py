@@ -2,6 +2,8 @@
 
 import marimo
 
+__generated_with = "0.25.2"
+
 app = marimo.App(width="medium", app_title="Lab 1: what the coordinator sees")
 
 
@@ -102,7 +104,7 @@ def _(candidates, mo, net, np, read, start, torch, x, y):
 
 
 @app.cell
-def _(lab, np, update):
+def _(np, update):
     from pettoolkit.encryption import ckks
     from pettoolkit.encryption.keys import SecretKey
     from pettoolkit.encryption.parameters import choose
@@ -113,7 +115,6 @@ def _(lab, np, update):
     padded[: len(vector)] = np.clip(vector, -1, 1)
     key = SecretKey.create(choose(VALUES, clip=1.0, sites=HOSPITALS, flooding=False))
     sealed = ckks.encrypt(key, padded, "round 3")
-    assert lab  # the update above is what is encrypted here
     return HOSPITALS, VALUES, ckks, key, padded, sealed, vector
 
 

@@ -2,6 +2,8 @@
 
 import marimo
 
+__generated_with = "0.25.2"
+
 app = marimo.App(width="medium", app_title="Lab 2: spend a privacy budget")
 
 

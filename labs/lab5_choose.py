@@ -2,6 +2,8 @@
 
 import marimo
 
+__generated_with = "0.25.2"
+
 app = marimo.App(width="full", app_title="Lab 5: read the report and choose")
 
 
@@ -93,7 +95,7 @@ def _(mo):
 
 
 @app.cell
-def _(OPEN, config, controls, lab, margin, mo):
+def _(OPEN, config, controls, margin, mo):
     from pettoolkit.advice.situation import Situation
     from pettoolkit.advice.text import lines
     from pettoolkit.experiment.advise import advise
@@ -102,7 +104,6 @@ def _(OPEN, config, controls, lab, margin, mo):
     advice = advise(config, Situation(**answers, margin=margin.value))
     for _row in advice["technologies"]:
         print(f"{_row['name']}: {_row['status']}")
-    assert lab
     mo.vstack([mo.md("## 3. The advice (`pettoolkit advise`)"), mo.plain_text("\n".join(lines(advice)))])
     return
 
