@@ -159,7 +159,10 @@ def advise(
     experiment: Experiment,
     sets: Sets = None,
     situation: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML with the answers; what it lacks is asked on a terminal.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="YAML with the answers; without it, and without --answer, a terminal is asked."
+        ),
     ] = None,
     answers: Annotated[
         list[str] | None,
