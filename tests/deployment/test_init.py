@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 from pettoolkit.deployment import certificates, init
 from pettoolkit.deployment.folders import Coordinator, HospitalFolder, party_of
 from pettoolkit.errors import BadInput
+from pettoolkit.hospital.policy import Policy
 
 SECRET = {"ca.key", "server.key", "runtime.key", "node.key", "split.salt"}
 
@@ -119,3 +121,13 @@ def test_a_renewed_certificate_is_trusted_as_the_first(tmp_path: Path) -> None:
 def test_a_folder_of_no_party_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"hospital\.yaml"):
         party_of(tmp_path)
+
+
+def test_the_policy_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = page.split("```text\n# policy.yaml", 1)[1].split("```", 1)[0].split("\n", 1)[1]
+
+    policy = Policy.model_validate(yaml.safe_load(text))
+
+    assert policy.lifetime_epsilon == 5
+    assert "federated" in policy.arms
