@@ -28,6 +28,9 @@ SOURCES: Mapping[str, str] = {"synthetic_records": "synthetic", "anonymised_reco
 SETTINGS = ("arm", "options", "seed", "dp", "sites", "unseen", "patients_per_site", "features", "model")
 """Fields of a cell that say how its table was made and judged."""
 
+HELD_BACK = ("synthetic/filter/exact", "synthetic/filter/close")
+"""Metrics of a cell: rows that hospitals held back because they equalled a patient's, or were too close to one."""
+
 
 @dataclass(frozen=True)
 class GivenCell:
@@ -72,7 +75,7 @@ def given_of(
     quality = None if declared is None else _named(json.loads(declared), name, digest)
     risk = _risk(result, measured, mark, name, digest) if isinstance(measured, MeasuredRisk) else None
     settings = flat({key: to_json(result.spec)[key] for key in SETTINGS})
-    filtered = {k: f"{v:g}" for k, v in result.metrics.items() if k.startswith("filter/")}
+    filtered = {k.partition("/")[2]: f"{v:g}" for k, v in result.metrics.items() if k in HELD_BACK}
     own = {**people, "settings": {**settings, **filtered}}
     guarantee = result.privacy.guarantee
     if quality is None and risk is None:

@@ -42,6 +42,9 @@ ORDER = (
 )
 """Attacks in the order of the page; further ones follow under their own names."""
 
+ON_MODELS = ("lira", "rmia", "stacked", "stacked, other models", "loss_threshold")
+"""Attacks on the model that a run trained on the table."""
+
 KEPT = ("attack", "measure", "knowledge", "success", "control", "excess", "interval", "patients", "wanted", "achieved")
 SIZES = ("1", "2-4", "5-10", "11+")
 """Sizes of groups of alike rows, as `group_inference` counts them."""
@@ -79,7 +82,9 @@ def outcome(risk: Json, t: Texts) -> str:
     said = f"{state(word, t)}. {escape(t(f'privacy.verdict.{word}', n=len(risk['attacks'])))}"
     above = [a for a in risk["attacks"] if a["above"]]
     if above and word == "above":
-        said += " " + escape(t("privacy.verdict.which", attacks=", ".join(_name(a["attack"], t) for a in above)))
+        said += " " + escape(
+            t("privacy.verdict.which", attacks="; ".join(dict.fromkeys(_name(a["attack"], t) for a in above)))
+        )
     return said
 
 
@@ -142,7 +147,13 @@ def _place(found: Json) -> tuple[int, str]:
 def _matches(given: Given) -> dict[str, Any]:
     """Rows equal to patients' that are in the table, and how many were held back before."""
     copies = None if given.quality is None else dict(given.quality["copies"])
-    return {"found": copies, "filter": given.settings.get("filter"), "removed": _removed(given.settings)}
+    return {"found": copies, "filter": _filter(given.settings), "removed": _removed(given.settings)}
+
+
+def _filter(settings: Mapping[str, str]) -> str | None:
+    """The release filter that the settings name, of a file or of a cell."""
+    named = settings.get("filter", settings.get("options.filter", "none"))
+    return None if named == "none" else named
 
 
 def _removed(settings: Mapping[str, str]) -> dict[str, float] | None:
@@ -192,6 +203,13 @@ def _name(attack: str, t: Texts) -> str:
     return t.word("attack", attack)
 
 
+def _title(attack: Json, t: Texts) -> str:
+    """Name of an attack, and of what is counted where an attack is counted in several ways."""
+    counted = t.by_key.get(f"attack_measure.{attack['measure']}")
+    name = _name(attack["attack"], t)
+    return f"{name}: {counted}" if counted else name
+
+
 def _attacks(risk: Json, t: Texts) -> str:
     anchors = risk["anchors"]
     rows = []
@@ -204,7 +222,7 @@ def _attacks(risk: Json, t: Texts) -> str:
         )
         rows.append(
             [
-                escape(_name(a["attack"], t)),
+                escape(_title(a, t)),
                 escape(t.word("knowledge", a["knowledge"])),
                 f"<strong>{figure(a['excess'], t, '.2f')}</strong> ({escape(ends)})"
                 + (f" {state('above', t)}" if a["above"] else ""),
@@ -229,6 +247,9 @@ def _attacks(risk: Json, t: Texts) -> str:
         table(heads, rows, numbers=range(2, len(heads)), first=11),
         f"<p>{escape(known)}</p>",
         f"<p>{escape(t('privacy.attacks.thresholds'))}</p>{listed(sources)}",
+        f"<p>{escape(t('privacy.attacks.model'))}</p>"
+        if any(a["attack"] in ON_MODELS for a in risk["attacks"])
+        else "",
         "" if anchors else f"<p>{escape(t('privacy.attacks.no_anchors'))}</p>",
     )
 
@@ -243,14 +264,19 @@ def _left_out(risk: Json, t: Texts) -> str:
     """What did not run, what too few patients let decide, and what is noted."""
     items = []
     for name, why in risk["verdict"]["left_out"].items():
-        attack = name.partition(" ")[0]
-        items.append(f"{escape(_name(attack, t))}: {_needed(why, t)}")
+        items.append(f"{escape(_title(_attack_of(name), t))}: {_needed(why, t)}")
     for name, why in risk["not_run"].items():
         items.append(f"{escape(_name(name, t))}: {escape(t('privacy.open.not_run'))}, {t.said(why)}")
     for name, why in risk["anchors_left_out"].items():
         items.append(f"{escape(t.word('anchor', name))}: {escape(t('privacy.open.not_made'))}, {t.said(why)}")
     items += [t.said(n) for n in risk["notes"]]
     return section("privacy.open", t, listed(items) or f"<p>{escape(t('privacy.open.nothing'))}</p>")
+
+
+def _attack_of(name: str) -> dict[str, str]:
+    """Attack and measure of the name that a verdict has for both, as ``lira membership_auc``."""
+    attack, _, measure = name.rpartition(" ")
+    return {"attack": attack, "measure": measure}
 
 
 def _needed(why: str, t: Texts) -> str:
