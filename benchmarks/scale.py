@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,9 @@ SITES = (5, 50, 500, 2000)
 VARIANTS = ("ours", "plain_loop", "ours_ray", "flower_simulation")
 FLOWER_UP_TO = 50
 """Hospitals up to which Flower's simulation is run: more take it minutes."""
-TIMEOUT = 1800
+SECONDS = {"flower_simulation": 300}
+"""A run that takes longer is stopped and has no row; :data:`LONGEST` for the others."""
+LONGEST = 1800
 IN_ONE_PROCESS = ("ours", "plain_loop")
 COLUMNS = ("seconds", "seconds_round", "seconds_cpu", "ratio", "rss_mb", "seconds_generate")
 OPTIONS = {
@@ -168,13 +171,20 @@ def measure(variant: str, count: int, patients: int, rounds: int) -> dict[str, f
     }
 
 
-def in_own_process(variant: str, count: int, patients: int, rounds: int) -> dict[str, float]:
-    """One variant in a process of its own."""
+def in_own_process(variant: str, count: int, patients: int, rounds: int) -> dict[str, float] | None:
+    """One variant in a process of its own; None if it took too long."""
     words = [sys.executable, __file__, "--only", variant, str(count), str(patients), str(rounds)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    if done.returncode:
-        raise SystemExit(f"{variant} with {count} hospitals failed:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    limit = SECONDS.get(variant, LONGEST)
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        out, problems = running.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)  # with the Ray that it started
+        print(f"{count:>10} {variant:<18} stopped after {limit} s", flush=True)
+        return None
+    if running.returncode:
+        raise SystemExit(f"{variant} with {count} hospitals failed:\n{problems[-2000:]}")
+    found: dict[str, float] = json.loads(out.strip().splitlines()[-1])
     return found
 
 
@@ -204,7 +214,9 @@ def main() -> None:
         for variant in args.variants:
             if variant == "flower_simulation" and count > FLOWER_UP_TO:
                 continue
-            found[variant] = in_own_process(variant, count, args.patients, args.rounds)
+            measured = in_own_process(variant, count, args.patients, args.rounds)
+            if measured is not None:
+                found[variant] = measured
         for variant, figures in found.items():
             if "plain_loop" in found:
                 by = "seconds_cpu" if variant in IN_ONE_PROCESS else "seconds"

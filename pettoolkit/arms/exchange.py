@@ -177,8 +177,17 @@ def read_request(content: RecordDict) -> Request:
 
 @functools.lru_cache(maxsize=256)
 def spec_of(text: str) -> RunSpec:
-    """The spec of a run: the same text in all of its messages."""
-    return from_json(RunSpec, json.loads(text))
+    """The spec of a run: the same text in all of its messages.
+
+    Raises
+    ------
+    ValueError
+        If the text is no spec.
+    """
+    try:
+        return from_json(RunSpec, json.loads(text))
+    except (TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError("the message's spec is no spec of a run") from None
 
 
 def write_reply(site: str, number: int, envelope: Envelope) -> RecordDict:

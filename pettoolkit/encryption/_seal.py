@@ -64,6 +64,40 @@ def scratch() -> Iterator[Scratch]:
             yield Scratch(os.path.join(folder, "object"))
 
 
+_HEADER, _MODE, _LENGTH = 16, 5, slice(8, 16)
+"""SEAL's header (seal/serialization.h): its bytes, the place of the compression mode, and of the length of all."""
+_PLAIN, _ZSTD = 0, 2
+_LARGEST = 2**30
+"""Bytes of the largest object that is loaded; evaluation keys have some ten million."""
+
+
+def _inflated(data: bytes, what: str) -> bytes:
+    """The same object without compression: malformed zstd streams end the process inside SEAL, and are refused here.
+
+    Raises
+    ------
+    TruncatedCiphertext
+        If the length is not the one that the header says, or the content can't be decompressed.
+    """
+    import pyarrow as pa
+
+    if (
+        len(data) < _HEADER
+        or int.from_bytes(data[_LENGTH], "little") != len(data)
+        or data[_MODE] not in (_PLAIN, _ZSTD)
+    ):
+        raise TruncatedCiphertext(f"{what}: its {len(data)} bytes are not what its header says; ask for it again")
+    if data[_MODE] == _PLAIN:
+        return data
+    source = pa.BufferReader(data[_HEADER:])
+    try:
+        content = pa.CompressedInputStream(source, "zstd").read(_LARGEST)
+    except (pa.ArrowException, OSError):
+        raise TruncatedCiphertext(f"{what}: it can't be decompressed; ask for it again") from None
+    length = (_HEADER + len(content)).to_bytes(8, "little")
+    return data[:_MODE] + bytes([_PLAIN]) + data[_MODE + 1 : 8] + length + content
+
+
 class Scratch:
     """Turns SEAL's objects into bytes and back through the file at ``path``."""
 
@@ -85,7 +119,7 @@ class Scratch:
             If SEAL can't read the bytes as that kind of object under these parameters.
         """
         with open(self._path, "wb") as file:
-            file.write(data)
+            file.write(_inflated(data, what))
         try:
             thing.load(where.context, self._path)
         except (ValueError, RuntimeError) as error:
