@@ -26,6 +26,9 @@ RUN_ID = 1
 COORDINATOR_NODE_ID = 0
 """Node id of the coordinator on our own grids; hospitals are 1..n."""
 
+HEARTBEAT = 15
+"""Seconds between a SuperNode's signs of life; after two that are missing, a restarted one is let in again."""
+
 UNAVAILABLE = 5
 """Flower's ``ErrorCode.NODE_UNAVAILABLE``: the hospital could not be asked."""
 RAISED = 2
@@ -140,7 +143,9 @@ def run_supernode(own: bytes) -> None:
     Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
     own bundle in its place. A run of another version finds no app of its version then, and is answered with an error.
     """
+    from flwr.supercore import heartbeat
     from flwr.supercore.fab import Fab
+    from flwr.supernode import fleet_http_connection
     from flwr.supernode import start_client_internal as node
     from flwr.supernode.cli import flower_supernode
 
@@ -153,6 +158,8 @@ def run_supernode(own: bytes) -> None:
             yield node_id, receive, send, get_run, lambda _hash, _run: fab, *rest
 
     vars(node)["http_request_response"] = connected
+    for module in (heartbeat, fleet_http_connection):
+        vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT
     try:
         flower_supernode()
     finally:

@@ -40,7 +40,7 @@ class Processes:
     def restart(self, name: str) -> None:
         """Start a hospital's process that was killed, again and again until it is let in, as a service manager does.
 
-        The SuperLink takes a killed node for alive for up to a minute, and does not let it in twice.
+        The SuperLink takes a killed node for alive for half a minute, and does not let it in twice.
         """
         log = self.made / name / "logs" / "process.log"
         before = log.read_bytes().count(LET_IN)

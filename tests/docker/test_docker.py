@@ -75,7 +75,7 @@ def test_hospitals_see_the_coordinator_and_nobody_sees_a_hospital(compose: dict[
     assert services["mlflow"]["networks"] == ["results"]
     for service in services.values():
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
-        assert service["restart"] == "unless-stopped"  # a killed node is let in again after a minute
+        assert service["restart"] == "unless-stopped"  # a killed node is let in after half a minute
 
 
 def test_what_they_start_exists() -> None:
