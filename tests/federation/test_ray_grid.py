@@ -256,6 +256,41 @@ os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
 """
 
+NODES = """
+import os
+os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+import ray
+from ray._private import state
+from ray.cluster_utils import Cluster
+from federation_app import make_app
+from pettoolkit.federation import wire
+from pettoolkit.federation.engine import open_grid
+from pettoolkit.federation.metered import MeteredGrid
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+try:
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    os.environ["RAY_ADDRESS"] = cluster.address
+    with open_grid("ray", make_app, {s: {} for s in "abcd"}, workers=2) as inner:
+        grid = MeteredGrid(inner)
+        for asked in (1, 2):
+            replies = grid.ask({s: wire.request(action="count", purpose="setup") for s in grid.sites})
+            assert [wire.metrics_of(r)["asked"] for r in replies.values()] == [asked] * 4
+        nodes = {actor["Address"]["NodeID"] for actor in state.actors().values()}
+        assert len(nodes) == 2, nodes
+        print("two nodes")
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_on_a_cluster_of_two_nodes_the_hospitals_are_spread_over_both():
+    done = run_python(NODES)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("two nodes")
+
 
 @pytest.mark.slow
 def test_a_ray_of_its_own_is_started_and_stopped_without_a_word_on_the_screen():
