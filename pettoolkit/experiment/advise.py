@@ -15,7 +15,7 @@ from pettoolkit.cohort.yamlfile import Document, findings, read_value, read_yaml
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.cells import CellReport
 from pettoolkit.experiment.config import ExperimentConfig
-from pettoolkit.records import Json, RunResult, Summary
+from pettoolkit.records import Json, RunResult, RunSpec
 
 ANSWERS = "--answer"
 
@@ -97,7 +97,7 @@ def technologies(config: ExperimentConfig, cells: Sequence[CellReport]) -> list[
     """Finished cells by row of the table, their seeds in order, with what was predicted."""
     from pettoolkit.evaluation.predictions import from_bytes
     from pettoolkit.evaluation.summary import summary_of
-    from pettoolkit.tracking.names import summary_name, variant_key
+    from pettoolkit.tracking.names import variant_key
     from pettoolkit.tracking.store import Store
 
     rows: dict[str, list[tuple[RunResult, bytes]]] = {}
@@ -107,8 +107,22 @@ def technologies(config: ExperimentConfig, cells: Sequence[CellReport]) -> list[
                 rows.setdefault(variant_key(cell.spec), []).append((cell.result, store.load_predictions(cell.run_id)))
     order = list(dict.fromkeys(variant_key(cell.spec) for cell in cells))
     found = []
-    for key in sorted(rows, key=order.index):
+    keys = sorted(rows, key=order.index)
+    for key, name in zip(keys, names([rows[key][0][0].spec for key in keys]), strict=True):
         results, files = tuple(r for r, _ in rows[key]), [data for _, data in rows[key]]
-        summary: Summary = summary_of(results, files)
-        found.append(Technology(summary_name(summary.spec), results, tuple(map(from_bytes, files)), summary))
+        found.append(Technology(name, results, tuple(map(from_bytes, files)), summary_of(results, files)))
     return found
+
+
+def names(specs: Sequence[RunSpec]) -> list[str]:
+    """A name for each row of the table; where two would be the same, with the settings in which they differ."""
+    from pettoolkit.tracking.names import summary_name
+
+    plain = [summary_name(spec) for spec in specs]
+    settings = [{**s.options, "features": s.features, "patients per site": s.patients_per_site} for s in specs]
+    said = []
+    for name, own in zip(plain, settings, strict=True):
+        alike = [other for n, other in zip(plain, settings, strict=True) if n == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        said.append(", ".join([name, *(f"{key} {own[key]}" for key in differing)]))
+    return said

@@ -10,7 +10,7 @@ import pytest
 
 from pettoolkit import cli
 from pettoolkit.errors import BadInput
-from pettoolkit.experiment.advise import situation
+from pettoolkit.experiment.advise import names, situation
 from tests import small_cohort as small
 
 CONTRACT = """\
@@ -97,3 +97,12 @@ def test_wrong_answers_are_named_with_their_line(tmp_path: Path) -> None:
 def test_questions_are_asked_for_what_is_open_only() -> None:
     found = situation(None, question=lambda q: {"hospitals": "7", "phase": "hypothesis"}.get(q.key, ""))
     assert (found.hospitals, found.phase, found.may_process) == (7, "hypothesis", None)
+
+
+def test_rows_that_differ_in_a_setting_only_are_told_apart_by_it() -> None:
+    ten, twenty = small.spec("federated", rounds=10), small.spec("federated", rounds=20)
+    assert names([small.spec("pooled"), ten, twenty]) == [
+        "pooled logistic",
+        "federated fedavg logistic, rounds 10",
+        "federated fedavg logistic, rounds 20",
+    ]
