@@ -149,6 +149,9 @@ def release(
     settings = {**_made(file.table), **who.pop("settings")}
     given = replace(tables(quality, attacked, **who)[0], name=table.name, settings=settings, accepted_risk=accept_risk)
     label.check(given)
+    state = attacked["releases"][0]["verdict"]["state"] if attacked else ""
+    if accept_risk is not None and state != "above":
+        raise BadInput(f"--accept-risk: no attack got more than its threshold allows on {table}; leave it out")
     files = {table.with_name(f"{table.name}.{n}"): data for n, data in write.files("label", given, t.lang).items()}
     _check_free(list(files))
     for path, data in files.items():

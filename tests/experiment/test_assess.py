@@ -135,10 +135,19 @@ def test_every_label_has_the_same_parts_in_the_same_order(folder: Path) -> None:
     released(folder, "copy.csv", accept_risk="these patients are made up")
     assert list(label(folder)) == list(label(folder, "copy.csv"))
     titles = [
-        [line for line in (folder / f"{name}.label.html").read_text().splitlines() if line.startswith("<h2>")]
+        [line for line in (folder / f"{name}.label.html").read_text().splitlines() if line.startswith("<h2")]
         for name in ("made.csv", "copy.csv")
     ]
     assert titles[0] == titles[1]
+    assert len(titles[0]) == 3
+    rows = [(folder / f"{name}.label.html").read_text().count('<th scope="row"') for name in ("made.csv", "copy.csv")]
+    assert rows[0] == rows[1]
+
+
+def test_a_reason_for_a_risk_that_is_not_above_would_be_a_false_statement(folder: Path) -> None:
+    with pytest.raises(BadInput, match="--accept-risk: no attack got more than its threshold allows"):
+        released(folder, accept_risk="just in case")
+    assert not (folder / "made.csv.label.html").exists()
 
 
 @pytest.mark.parametrize(("missing", "what"), [("declaration", "quality"), ("risk", "risk")])

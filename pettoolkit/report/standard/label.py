@@ -53,11 +53,19 @@ def body(document: Json, t: Texts) -> str:
         parts.append(note(f'<strong class="bad">{escape(t("label.accepted"))}</strong> {escape(accepted)}'))
     parts += [
         f"<h2>{escape(t('label.quality'))}</h2>",
-        facts(short_rows(quality, t)),
+        facts(short_rows(quality, t), first=34),
         f"<h2>{escape(t('label.risk'))}</h2>",
-        summary.privacy_part(document, t),
+        summary.privacy_part(document, t, first=34),
         f"<h2>{escape(t('label.settings'))}</h2>",
-        summary.settings(document["settings"], t),
+        _settings(document["settings"], t),
         note(escape(t("label.says"))),
     ]
-    return "\n".join(parts)
+    whole = "\n".join(parts).replace("<h2>", '<h2 style="margin:.9rem 0 .2rem">')
+    return f'<div style="font-size:.92em">\n{whole}\n</div>'
+
+
+def _settings(found: Mapping[str, str], t: Texts) -> str:
+    """All settings in one paragraph: the label is one page, however many there are."""
+    if not found:
+        return summary.settings(found, t)
+    return "<p>" + "; ".join(f"<strong>{escape(k)}</strong> {escape(v)}" for k, v in found.items()) + "</p>"

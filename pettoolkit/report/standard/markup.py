@@ -64,10 +64,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequen
     return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """Names of facts and the facts, which are HTML already."""
+def facts(rows: Sequence[tuple[str, str]], first: int = 0) -> str:
+    """Names of facts and the facts, which are HTML already; ``first``: per cent of the page's width for the names."""
     body = "\n".join(f'<tr><th scope="row">{escape(name)}</th><td>{fact}</td></tr>' for name, fact in rows)
-    return f'<div class="wide"><table><tbody>\n{body}\n</tbody></table></div>'
+    body = body.replace('<th scope="row"', f'<th scope="row" style="width:{first}%"', 1) if first else body
+    fixed = ' style="width:100%;table-layout:fixed"' if first else ""
+    return f'<div class="wide"><table{fixed}><tbody>\n{body}\n</tbody></table></div>'
 
 
 def section(key: str, t: Texts, *parts: str, **values: object) -> str:

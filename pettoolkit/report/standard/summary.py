@@ -44,8 +44,8 @@ def body(document: Json, t: Texts) -> str:
     return "\n".join(parts)
 
 
-def privacy_part(document: Json, t: Texts) -> str:
-    """Verdict, strongest attack and guarantee as rows."""
+def privacy_part(document: Json, t: Texts, first: int = 0) -> str:
+    """Verdict, strongest attack and guarantee as rows; ``first`` as in :func:`facts`."""
     risk = document["risk"]
     rows = [
         (t("summary.privacy.verdict"), privacy.outcome(risk, t)),
@@ -54,9 +54,10 @@ def privacy_part(document: Json, t: Texts) -> str:
     ]
     if risk["people"] is not None:
         rows.append((t("summary.privacy.people"), escape(t.number(risk["people"]["members"], ",d"))))
-    if document.get("discrimination"):
-        rows.append((t("summary.privacy.discrimination"), escape(", ".join(document["discrimination"]))))
-    return facts(rows)
+    if document["quality"] is not None:
+        named = ", ".join(document["discrimination"]) or t("privacy.attacks.no_column")
+        rows.append((t("summary.privacy.discrimination"), escape(named)))
+    return facts(rows, first=first)
 
 
 def settings(found: Mapping[str, str], t: Texts) -> str:
