@@ -51,7 +51,7 @@ docs: $(STAMP)  ## the documentation as pages, in site/
 	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "site/index.html"
 
-look: $(STAMP)  ## screenshots of the MLflow page into look/ (needs Chromium)
+look: $(STAMP)  ## screenshots of the MLflow page and the standard reports into look/ (needs Chromium)
 	@$(BIN)/python docs/look.py
 
 bench: $(STAMP)  ## all benchmarks, as tables

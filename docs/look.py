@@ -1,4 +1,4 @@
-"""Screenshots of the MLflow page into look/, to see what a person sees: ``make look`` (needs Chromium)."""
+"""Screenshots of the MLflow page and of the standard reports into look/: ``make look`` (needs Chromium)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pettoolkit import cli
 from pettoolkit.errors import PetError
+from pettoolkit.experiment.assess import assess_experiment
+from pettoolkit.experiment.load import load
 from pettoolkit.tracking import ui
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +19,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 EXPERIMENT = "quickstart"
 SIZE = (1800, 1100)
 """Width and height of the window, pixels."""
+REPORT_SIZE = (1250, 3600)
 PATIENCE_MS = 25_000
 """Time that the page's own clock is let run, so that its requests are answered; not real time."""
 LIMIT_SECONDS = 180
@@ -38,10 +41,22 @@ def main() -> int:
         with ui.running(mlruns) as server:
             for name, address in _pages(server.url + page).items():
                 _shoot(browser, address, target / f"{name}.png")
+        _standard_reports(browser, mlruns, target)
     except PetError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _standard_reports(browser: str, mlruns: Path, target: Path) -> None:
+    """Pictures of the four reports of the quickstart's first released table, in both languages."""
+    config = load(f"builtin:{EXPERIMENT}", [f"tracking.dir={mlruns}"])
+    with tempfile.TemporaryDirectory() as folder:
+        for lang in ("en", "da"):
+            out = Path(folder) / lang
+            summary = assess_experiment(config, out, name="Ada Lovelace", email="ada@example.org", lang=lang)[0]
+            for page in sorted(summary.parent.glob("*.html")):
+                _shoot(browser, page.as_uri(), target / f"report_{page.stem}_{lang}.png", REPORT_SIZE)
 
 
 def _pages(table: str) -> dict[str, str]:
@@ -53,7 +68,7 @@ def _pages(table: str) -> dict[str, str]:
     }
 
 
-def _shoot(browser: str, address: str, picture: Path) -> None:
+def _shoot(browser: str, address: str, picture: Path, size: tuple[int, int] = SIZE) -> None:
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
@@ -61,7 +76,7 @@ def _shoot(browser: str, address: str, picture: Path) -> None:
                 *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
                 *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
                 f"--user-data-dir={profile}",
-                f"--window-size={SIZE[0]},{SIZE[1]}",
+                f"--window-size={size[0]},{size[1]}",
                 f"--virtual-time-budget={PATIENCE_MS}",
                 f"--screenshot={picture}",
                 address,
