@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.evaluation.robustness import cross_site
 from pettoolkit.experiment.notes import DROPPED, contract_notes, threshold_of
 from pettoolkit.experiment.quality import declared
+from pettoolkit.federation.journal import Journal
 from pettoolkit.federation.metered import Dropped, MeteredGrid
 from pettoolkit.records import Cost, Exposure, Json, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
 
@@ -35,8 +37,14 @@ class Executed:
     """What the arm handed over as a table, see :mod:`pettoolkit.experiment.released`."""
 
 
-def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
+def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = None) -> Executed:
     """Run one cell.
+
+    Parameters
+    ----------
+    journal
+        File that an interrupted training of this cell left, or will leave: it goes on where it was. Only used where
+        hospitals keep nothing from round to round; whoever keeps the result deletes it.
 
     Raises
     ------
@@ -47,7 +55,9 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
         reset()
     before = usage_of(grid)
     metered = metered_for(grid, spec)
+    metered.resume(Journal(journal) if journal is not None and resumable(spec) else None)
     outcome = coordinate(metered, spec)
+    metered.resume(None)
     after = usage_of(grid)
     metered.readmit()  # the model is judged on the patients of those too who failed while it was trained
     scores = score(metered, spec, outcome.models)
@@ -93,6 +103,15 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str) -> Executed:
         ),
     )
     return Executed(result, predictions, outcome.models, quality.files, outcome.released_table)
+
+
+def resumable(spec: RunSpec) -> bool:
+    """Whether a training can go on from what the coordinator wrote down: its hospitals hold no state of the run.
+
+    Under differential privacy they do (the ledger), in encrypted arms too (the shared model), and one who
+    comes back with nothing would have forgotten what was spent: such a cell starts again as a whole.
+    """
+    return spec.arm == "federated" and spec.dp is None
 
 
 def metered_for(grid: Grid, spec: RunSpec) -> MeteredGrid:

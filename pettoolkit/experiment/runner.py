@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pettoolkit.hospital.site import Site
     from pettoolkit.tracking.store import Store
 
+UNFINISHED = "unfinished"
+"""Folder beside the results: journals of trainings that were stopped, from which the same command goes on."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -314,12 +317,14 @@ def _opened(
 
 def _run_cell(prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store, config_text: str) -> CellReport:
     from pettoolkit.evaluation.predictions import to_bytes
+    from pettoolkit.experiment.cellreports import cell_files
     from pettoolkit.experiment.execute import execute, weights_of
-    from pettoolkit.experiment.released import table_files
 
     try:
         name = prepared.hash_of(spec)
-        done = deployed.execute(prepared.config, spec, name) if grid is None else execute(grid, spec, name)
+        journal = Path(prepared.config.tracking.dir) / UNFINISHED / f"{name}.journal"
+        done = deployed.execute(prepared.config, spec, name) if grid is None else execute(grid, spec, name, journal)
+        files = cell_files(done, prepared.config.responsible)
     except EngineFailed:
         raise
     except PetError as error:
@@ -333,11 +338,9 @@ def _run_cell(prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store
         weights=weights_of(done.models),
         config_text=config_text,
         identity=prepared.identity_of(spec),
-        files={
-            **done.files,
-            **table_files(done.table, done.result.privacy.guarantee, prepared.config.responsible.model_dump()),
-        },
+        files=files,
     )
+    journal.unlink(missing_ok=True)
     return CellReport(spec, "done", done.result, run_id)
 
 

@@ -15,6 +15,7 @@ from pettoolkit.errors import BadInput, SiteFailed
 from pettoolkit.federation import flower, wire
 from pettoolkit.federation.checks import Expected, expected_of, fault_of, sort_replies
 from pettoolkit.federation.host import Usage
+from pettoolkit.federation.journal import Journal
 from pettoolkit.records import Exposure, Traffic
 
 OnFailure = Literal["fail", "drop"]
@@ -43,6 +44,7 @@ class _Book:
     bytes: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     dropped: dict[str, Dropped] = field(default_factory=dict)
     before: list[Dropped] = field(default_factory=list)
+    journal: Journal | None = None
     introduced: bool = False
 
 
@@ -114,6 +116,10 @@ class MeteredGrid(Grid):
     def drops(self) -> tuple[Dropped, ...]:
         """The same with round and purpose, in the order in which it happened."""
         return (*self._book.before, *self._book.dropped.values())
+
+    def resume(self, journal: Journal | None) -> None:
+        """Answer from a journal what it knows, and write into it what it does not; None asks hospitals alone."""
+        self._book.journal = journal
 
     def readmit(self) -> None:
         """Ask dropped hospitals again from now on; :attr:`drops` keeps what happened."""
@@ -359,7 +365,7 @@ class MeteredGrid(Grid):
             size = sizes.setdefault(id(message.content), 0) or wire.serialised_bytes(message.content)
             sizes[id(message.content)] = size
             self._count(asked[message.metadata.dst_node_id], "in", message.content, size=size)
-        arrived = self._inner.send_and_receive(outbox, timeout=self._timeout if timeout is None else timeout)
+        arrived = self._arrived(outbox, asked, timeout)
         ids = {message.metadata.message_id: message.metadata.dst_node_id for message in outbox}
         gone = {self._book.node_of[site] for site in self._book.dropped if site in self._book.node_of}
         replies, twice = sort_replies(asked, arrived, ids, gone)
@@ -373,7 +379,29 @@ class MeteredGrid(Grid):
                 problems[site] = fault
         found = {s: Dropped(s, expected[s].round, expected[s].purpose, words) for s, words in problems.items()}
         self._settle(found, self.sites, policy)
+        if self._book.journal is not None:
+            for message in outbox:
+                if (site := asked[message.metadata.dst_node_id]) not in problems:
+                    self._book.journal.keep(site, message.content, replies[site].content)
         return {site: reply for site, reply in replies.items() if site not in problems}
+
+    def _arrived(self, outbox: list[Message], asked: Mapping[int, str], timeout: float | None) -> list[Message]:
+        """The replies: those that an earlier start of the run has written down, and those of whoever is asked now."""
+        journal = self._book.journal
+        known = {
+            node: content
+            for node, content in (
+                (m.metadata.dst_node_id, journal.answer(asked[m.metadata.dst_node_id], m.content))
+                for m in (outbox if journal is not None else ())
+            )
+            if content is not None
+        }
+        open_ones = [m for m in outbox if m.metadata.dst_node_id not in known]
+        written = [
+            Message(known[m.metadata.dst_node_id], reply_to=m) for m in outbox if m.metadata.dst_node_id in known
+        ]
+        limit = self._timeout if timeout is None else timeout
+        return written + (list(self._inner.send_and_receive(open_ones, timeout=limit)) if open_ones else [])
 
     def _prepare(
         self, messages: list[Message], shapes: Mapping[str, tuple[int, ...]] | None

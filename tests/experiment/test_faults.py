@@ -98,9 +98,12 @@ def test_a_failed_cell_takes_no_finished_one_with_it(
 
     monkeypatch.setattr(engines, "open_grid", faulty)
     first = runner.run(config)
+    stopped = list((tmp_path / "mlruns" / runner.UNFINISHED).iterdir())
     monkeypatch.setattr(engines, "open_grid", real)
     second = runner.run(config)
+    left = list((tmp_path / "mlruns" / runner.UNFINISHED).iterdir())
 
+    assert (len(stopped), left) == (1, [])
     assert [cell.status for cell in first.cells] == ["done", "failed"]
     assert first.cells[1].reason == f"hospital {VICTIM}: its worker died"
     assert [cell.status for cell in second.cells] == ["skipped", "done"]
