@@ -8,12 +8,13 @@ a matrix may vary are those of :class:`CellKeys`.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from pettoolkit.arms.anonymised.config import AnonymisedKeys
 from pettoolkit.arms.augmented.config import AugmentedKeys
@@ -183,11 +184,17 @@ class FaultKeys(Keys):
     round_timeout: Positive = Field(default=600.0, description="Seconds that a hospital may take to answer.")
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", text):
+        raise ValueError(f"must be an address like ada@example.org (got {text})")
+    return text
+
+
 class ResponsibleKeys(Keys):
     """Who answers for a released table."""
 
     name: str | None = None
-    email: str | None = None
+    email: Annotated[str, AfterValidator(_address)] | None = None
 
 
 class TrackingKeys(Keys):

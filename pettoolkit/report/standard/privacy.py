@@ -114,7 +114,7 @@ def _risk(given: Given) -> dict[str, Any] | None:
         {
             **{k: f[k] for k in KEPT},
             "threshold": limits.get(f["measure"], limits["excess"]),
-            "above": f["interval"]["low"] > limits.get(f["measure"], limits["excess"]),
+            "above": bool(f["interval"]["low"] > limits.get(f["measure"], limits["excess"])),
             "beside": {
                 name: known[key] for name, known in beside.items() if (key := (f["attack"], f["measure"])) in known
             },
