@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import re
@@ -15,7 +16,9 @@ from pettoolkit.cohort.tablefile import read_table, sha256_of, table_files
 from pettoolkit.cohort.yamlfile import read_yaml
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.evaluation.quality.figures import VERSION as QUALITY_VERSION
+from pettoolkit.evaluation.quality.figures import Candidate, Declaration
 from pettoolkit.experiment.attack import SCHEMA_VERSION as RISK_VERSION
+from pettoolkit.experiment.attack import Measured, RiskReport
 from pettoolkit.experiment.synthesize import MARK
 from pettoolkit.report.standard import given as givens
 from pettoolkit.report.standard import label, write
@@ -27,7 +30,19 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+
+def _names(kind: type[Declaration | Candidate | RiskReport | Measured]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_SINCE_HASHES = {"sha256"}
+_PARTS = {
+    "candidates": (_names(Declaration), _names(Candidate) - _SINCE_HASHES),
+    "releases": (_names(RiskReport) - {"releases"}, _names(Measured) - _SINCE_HASHES),
+}
+"""What a document must have, and each table's part of it; anything else in it is left alone."""
+
 _FIRST_HASHED = 2
 """Of both documents: the version from which on each table is named by its SHA-256."""
 
@@ -263,6 +278,11 @@ def _document(path: Path | None, option: str, key: str, newest: int, command: st
         raise BadInput(f"{option}: {path}: is no document of `{command} --out`")
     if data["schema_version"] > newest:
         raise BadInput(f"{option}: {path}: schema_version {data['schema_version']} is newer than {newest} (upgrade)")
+    whole, each = _PARTS[key]
+    gone = sorted(whole - data.keys())
+    gone += sorted({f"{key}: {part}" for entry in data[key] for part in each - entry.keys()})
+    if gone:
+        raise BadInput(f"{option}: {path}: is not what `{command} --out` wrote; there is no {', '.join(gone)}")
     return data
 
 

@@ -186,3 +186,11 @@ def test_the_command_refuses_with_exit_code_1_and_one_line(folder: Path, capsys:
     asked = ["release", str(folder / "made.csv"), "--declaration", str(folder / "quality.json")]
     assert cli.main([*asked, "--name", "Ada", "--email", "ada@example.org"]) == 1
     assert "its risk was not measured" in capsys.readouterr().err
+
+
+def test_a_document_that_lacks_parts_is_refused_with_their_names(folder: Path) -> None:
+    quality = {**measured().quality, "candidates": [{"name": "made.csv", "rows": 3}]}
+    del quality["halvings"]
+    (folder / "thin.json").write_text(json.dumps(quality), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"thin\.json: is not what .* there is no halvings, candidates: bias, "):
+        assess(folder / "thin.json", None, folder / "out", **ADA)
