@@ -91,7 +91,7 @@ def _inflated(data: bytes, what: str) -> bytes:
         return data
     source = pa.BufferReader(data[_HEADER:])
     try:
-        content = pa.CompressedInputStream(source, "zstd").read(_LARGEST)
+        content: bytes = pa.CompressedInputStream(source, "zstd").read(_LARGEST)
     except (pa.ArrowException, OSError):
         raise TruncatedCiphertext(f"{what}: it can't be decompressed; ask for it again") from None
     length = (_HEADER + len(content)).to_bytes(8, "little")

@@ -387,21 +387,17 @@ class MeteredGrid(Grid):
 
     def _arrived(self, outbox: list[Message], asked: Mapping[int, str], timeout: float | None) -> list[Message]:
         """The replies: those that an earlier start of the run has written down, and those of whoever is asked now."""
-        journal = self._book.journal
-        known = {
-            node: content
-            for node, content in (
-                (m.metadata.dst_node_id, journal.answer(asked[m.metadata.dst_node_id], m.content))
-                for m in (outbox if journal is not None else ())
-            )
-            if content is not None
-        }
-        open_ones = [m for m in outbox if m.metadata.dst_node_id not in known]
-        written = [
-            Message(known[m.metadata.dst_node_id], reply_to=m) for m in outbox if m.metadata.dst_node_id in known
-        ]
         limit = self._timeout if timeout is None else timeout
-        return written + (list(self._inner.send_and_receive(open_ones, timeout=limit)) if open_ones else [])
+        written: list[Message] = []
+        still: list[Message] = []
+        for message in outbox:
+            journal = self._book.journal
+            known = journal and journal.answer(asked[message.metadata.dst_node_id], message.content)
+            if known:
+                written.append(Message(known, reply_to=message))
+            else:
+                still.append(message)
+        return written + (list(self._inner.send_and_receive(still, timeout=limit)) if still else [])
 
     def _prepare(
         self, messages: list[Message], shapes: Mapping[str, tuple[int, ...]] | None
