@@ -155,6 +155,22 @@ def show(experiment: Experiment, sets: Sets = None, output: Output = Format.tabl
 
 
 @app.command()
+def report(
+    experiment: Experiment,
+    sets: Sets = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="HTML file to write; if not given, only MLflow has it.")
+    ] = None,
+) -> None:
+    """Write an experiment's comparison as one HTML page, and attach it in MLflow."""
+    from pettoolkit.experiment import report as reporting
+    from pettoolkit.experiment.load import load
+
+    config = load(experiment, sets or ())
+    print(f"wrote {reporting.report(config, experiment, out).path}")
+
+
+@app.command()
 def advise(
     experiment: Experiment,
     sets: Sets = None,

@@ -77,22 +77,30 @@ def contrast(
     b: Sequence[Predictions],
     resampled_a: dict[str, ResampledSite],
     resampled_b: dict[str, ResampledSite],
+    seeds: Sequence[int] | None = None,
 ) -> Contrast | NotMeasured:
     """Compare two arms.
 
     Parameters
     ----------
     a, b
-        Predictions over the same seeds, in the same order.
+        Predictions over the same runs, in the same order.
     resampled_a, resampled_b
         The same, resampled (:func:`~pettoolkit.evaluation.intervals.resampled_sites`); hospitals of both count.
+    seeds
+        Seed of each run, where several runs have one (hospitals left out in turn); default one seed per run.
     """
     found = difference_of(resampled_a, resampled_b)
     if isinstance(found, NotMeasured):
         return found
     if isinstance(found.mean.interval, NotMeasured):
         return found.mean.interval
-    each = differences_by_seed(a, b, [site for site in resampled_a if site in resampled_b])
+    sites = [site for site in resampled_a if site in resampled_b]
+    runs = [differences_by_seed([one], [two], sites) for one, two in zip(a, b, strict=True)]
+    of_seed: dict[int, list[float]] = {}
+    for seed, values in zip(range(len(a)) if seeds is None else seeds, runs, strict=True):
+        of_seed.setdefault(seed, []).extend(values)
+    each = np.array([np.mean(values) for values in of_seed.values() if values])
     return combined(found.mean.value, found.mean.interval, each)
 
 

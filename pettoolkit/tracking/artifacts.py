@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER = "artifacts"
 CONFIG, RESULT, LEFT, WEIGHTS = "config.yaml", "result.json", "what_left.csv", "weights.safetensors"
-PREDICTIONS, SUMMARY = "predictions.npz", "summary.json"
+PREDICTIONS, SUMMARY, COMPARISON = "predictions.npz", "summary.json", "comparison.html"
 
 
 def cell_files(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LOCK = "pettoolkit.lock"
-CELL, SUMMARY = "cell", "summary"
+CELL, SUMMARY, REPORT = "cell", "summary", "report"
 _PAGE = 1000
 _METRICS_A_BATCH = 900  # MLflow takes 1000 entities at once, params and tags included
 _OUT_OF_DATE = " (superseded)"
@@ -231,6 +231,21 @@ class Store:
         run_id = self._log(experiment, names.summary_name(summary.spec), params, metrics, tags, contents, 0.0, {})
         self._replace(experiment, f"tags.`pet.variant` = '{key}' and tags.`pet.seeds` = '{listed}'", SUMMARY, run_id)
         return run_id
+
+    def log_report(self, experiment: str, text: str) -> tuple[str, Path]:
+        """Store the comparison report as a run of its own, instead of the older one; MLflow shows it inline.
+
+        Returns
+        -------
+        tuple of str and Path
+            MLflow's run id, and the file.
+        """
+        tags = {"pet.kind": REPORT, "pet.experiment": experiment}
+        contents = {artifacts.COMPARISON: text.encode()}
+        run_id = self._log(experiment, f"report: {experiment} compared", {}, {}, tags, contents, 0.0, {})
+        self._replace(experiment, f"tags.`pet.experiment` = '{experiment}'", REPORT, run_id)
+        with explained(self.directory):
+            return run_id, self._folder(self._open().get_run(run_id)) / artifacts.COMPARISON
 
     def has_summary(self, experiment: str, summary: Summary, seeds: Sequence[int]) -> bool:
         """Whether there is a summary of this variant that belongs to these seeds."""

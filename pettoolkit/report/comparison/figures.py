@@ -46,7 +46,7 @@ class Table:
 def utility_against_risk(table: Table, threshold: Mapping[str, float]) -> Drawn:
     """One panel per view; ``row, view, name, auroc, low, high, risk, risk_low, risk_high``."""
     views = list(dict.fromkeys(r["view"] for r in table.records))
-    with _axes(1, len(views), 4.2, sharey=True) as (figure, axes):
+    with _axes(len(views), 4.2) as (figure, axes):
         for axis, view in zip(axes, views, strict=True):
             mine = [r for r in table.records if r["view"] == view]
             for record in mine:
@@ -80,8 +80,8 @@ def utility_against_risk(table: Table, threshold: Mapping[str, float]) -> Drawn:
             "Utility against measured risk",
             figure,
             table,
-            "Up is more accurate, left is less risk; numbers are those of the decision table, and below or right of the "
-            "dashed line something else does at least as well in both.",
+            "Up is more accurate, left is less risk, and numbers are those of the decision table: below or right of "
+            "the dashed line (the Pareto front) something else does at least as well in both.",
         )
 
 
@@ -97,7 +97,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def by_hospital(table: Table) -> Drawn:
     """``row, name, hospital, auroc, low, high, worst``; hospital ``*`` is the mean with its interval."""
     names = _names(table)
-    with _axes(1, 1, _height(len(names))) as (figure, (axis,)):
+    with _axes(1, _height(len(names))) as (figure, (axis,)):
         for y, name in enumerate(names):
             mine = [r for r in table.records if r["name"] == name]
             mean = next((r for r in mine if r["hospital"] == "*"), None)
@@ -133,7 +133,7 @@ def by_hospital(table: Table) -> Drawn:
 def dots(title: str, how: str, table: Table, panels: Mapping[str, str]) -> Drawn:
     """One panel per column of ``panels`` (column to label), on a logarithmic scale; ``row, name`` and the columns."""
     names = _names(table)
-    with _axes(1, len(panels), _height(len(names)), sharey=True) as (figure, axes):
+    with _axes(len(panels), _height(len(names))) as (figure, axes):
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
             known = [(r[column], names.index(r["name"])) for r in table.records if r[column] not in ("", 0)]
             axis.plot([x for x, _ in known], [y for _, y in known], "o", color=BLUE)
@@ -155,7 +155,7 @@ def curves(
 ) -> Drawn:
     """Curves ``series, <x>, auroc, low, high``; ``lines`` are levels of rows that have no place on the axis."""
     series = list(dict.fromkeys(r["series"] for r in table.records))
-    with _axes(1, 1, 3.8 + 0.1 * len(series)) as (figure, (axis,)):
+    with _axes(1, 3.8 + 0.1 * len(series)) as (figure, (axis,)):
         for i, name in enumerate(series):
             mine = sorted((r for r in table.records if r["series"] == name), key=lambda r: float(r[x]))
             shift = (1 + 0.02 * (i - len(series) / 2)) if log else 1  # intervals beside, not on each other
@@ -184,12 +184,12 @@ def curves(
 
 
 @contextmanager
-def _axes(rows: int, columns: int, height: float, **shared: bool) -> Iterator[tuple[Any, Any]]:
+def _axes(columns: int, height: float) -> Iterator[tuple[Any, Any]]:
     from matplotlib.figure import Figure
 
     with drawing():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        yield figure, figure.subplots(rows, columns, squeeze=False, **shared)[0]
+        yield figure, figure.subplots(1, columns, squeeze=False, sharey=True)[0]
 
 
 def _done(title: str, figure: Any, table: Table, how: str) -> Drawn:
