@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parties")
     port, *runtime = free_ports(4)
     found = parties.make(folder, port=port, runtime_ports=tuple(runtime))
-    parties.change(found / "coordinator" / "coordinator.yaml", ask_again=10.0)
+    parties.change(found / "coordinator" / "coordinator.yaml", ask_again=30.0)
     table = found / "hospital-1" / "table" / "hospital-1.csv"
     lines = table.read_text().splitlines()
     age, sex, _, pulse, y = lines[1].split(",")[1:]
@@ -143,6 +143,10 @@ def test_raw_records_are_refused_by_the_hospital_and_foreign_code_is_not_run(mad
         settings.write_text(own)
 
     assert not mark.exists()
+
+
+def test_who_is_let_in_already_stays(made: Path, processes: Processes) -> None:
+    assert start.register(Coordinator(made / "coordinator")) == dict.fromkeys(parties.NAMES, "known")
 
 
 def test_an_unregistered_node_is_refused(made: Path, processes: Processes, tmp_path: Path) -> None:
