@@ -70,6 +70,7 @@ th,td{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px 
 thead th{background:var(--panel);position:sticky;top:0}
 td.number,th.number{text-align:right;white-space:nowrap}
 .wide{overflow-x:auto}
+.wide td:not(.number){min-width:8.5rem}
 .soft,.how{color:var(--soft)}
 .how{font-size:.92rem}
 .good{color:var(--good);font-weight:600}
@@ -89,6 +90,7 @@ summary{cursor:pointer;color:var(--link)}
  thead{display:table-header-group}
  thead th{position:static}
  .wide{overflow:visible}
+ .wide td:not(.number){min-width:0}
  table{font-size:7.5pt}
 }
 """

@@ -51,7 +51,9 @@ def verdict(row: Row, differences: Sequence[Difference], names: dict[int, str]) 
     said = [Said(f"AUROC {figure(row.line.mean(AUROC), row.line.interval(AUROC))}.")]
     mine = [d for d in differences if d.row == row.number]
     said += [Said(compared(d, names), STATES[d.state]) for d in mine]
-    if not mine:
+    if not mine and any(d.other == row.number for d in differences):
+        said.append(Said("The others are compared with it."))
+    elif not mine:
         said.append(Said("Not compared: there is no pooled and no local row of the same model and hospitals."))
     said.append(Said(_promised(row)))
     said += [Said(_attacked(row))] if all(isinstance(row.risk(v), NotMeasured) for v in VIEWS) else _risks(row)

@@ -1,0 +1,150 @@
+"""The comparison report says what was measured, names no winner too early, and can be read by everybody."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+from finished import done, private, spec
+
+from pettoolkit.records import DpSpec, Interval, ModelSpec
+from pettoolkit.report.comparison.content import LIMIT_BYTES, Facts, html
+from pettoolkit.report.comparison.figures import pareto
+from pettoolkit.report.comparison.rows import MARGIN, Difference, Row, reference, rows
+from pettoolkit.report.lines import lines
+
+FACTS = Facts("x", "experiments/x.yaml", "simulated", (0, 1, 2), ("a note",), ("pooled: failed, 1 cell: why",))
+SITES = {"a": 0.7, "b": 0.6}
+
+
+class Parsed(HTMLParser):
+    """Tags are closed in order; collects ids and links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._read(attrs)
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._read(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1:] == [tag]
+        self.open.pop()
+
+    def _read(self, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+
+def table() -> list[Row]:
+    cells = [
+        done(spec("local"), SITES),
+        done(spec("pooled"), SITES, sent=10_000, kind="raw_records"),
+        done(spec("federated"), SITES, sent=1_000),
+        done(spec("federated", dp=DpSpec(3.0)), SITES, sent=1_000, privacy=private(3.0)),
+        done(spec("federated", dp=DpSpec(1.0)), SITES, sent=1_000, privacy=private(1.0)),
+        done(spec("synthetic", model=ModelSpec("mlp", 32)), SITES, sent=5_000, kind="synthetic_records"),
+    ]
+    return rows(lines(cells))
+
+
+def difference(low: float, high: float, seeds: int = 3) -> Difference:
+    return Difference(3, 2, "pooled", (low + high) / 2, Interval(low, high), 0.04, seeds)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return html(table(), [difference(-0.01, 0.01)], FACTS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [
+        (-0.5 * MARGIN, 0.5 * MARGIN, "no difference"),
+        (-1.5 * MARGIN, 0.5 * MARGIN, "undecided"),
+        (0.001, 2 * MARGIN, "better"),
+        (-2 * MARGIN, -0.001, "worse"),
+    ],
+)
+def test_a_winner_is_named_only_where_the_interval_leaves_zero_out(low: float, high: float, state: str) -> None:
+    assert difference(low, high).state == state
+    assert difference(low, high, seeds=1).state == "undecided"
+
+
+def test_every_technology_is_named_in_verdicts_and_table(text: str) -> None:
+    for row in table():
+        assert text.count(f"{row.number}. {row.name}") >= 2
+    assert "federated fedavg + DP, epsilon 3, logistic" in text
+
+
+def test_there_are_intervals_and_nothing_that_is_no_figure(text: str) -> None:
+    assert "0.650 (0.600 to 0.700)" in text
+    read = re.sub(r'href="data:[^"]*"', "", text)
+    assert not re.search(r"\b(nan|NaN|None|inf|NotMeasured)\b", read)
+
+
+def test_it_is_well_formed_and_its_links_lead_somewhere(text: str) -> None:
+    parsed = Parsed(text)
+    assert parsed.open == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    inside = {link[1:] for link in parsed.links if link.startswith("#")}
+    assert inside <= set(parsed.ids)
+    assert all(link.startswith(("#", "data:")) for link in parsed.links)
+
+
+def test_sections_come_in_the_order_of_a_decision(text: str) -> None:
+    order = ("verdicts", "decision", "risk", "hospitals", "matrix", "epsilon", "diversity", "cost", "left")
+    places = [text.index(f'id="{anchor}"') for anchor in (*order, "subgroups", "limits")]
+    assert places == sorted(places)
+
+
+def test_a_section_without_data_says_which_command_gives_it(text: str) -> None:
+    assert "pettoolkit run experiments/x.yaml --set attacks=quick" in text
+    assert "pettoolkit run builtin:diversity" in text
+
+
+def test_every_figure_has_a_sentence_and_its_data(text: str) -> None:
+    figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
+    assert len(figures) == 3
+    for figure in figures:
+        coded = re.search(r'base64,([^"]+)"', figure)
+        assert coded is not None
+        assert len(base64.b64decode(coded[1]).splitlines()) > 1
+        assert re.search(r"<figcaption>\w", figure)
+
+
+def test_it_says_what_is_simulated_and_what_is_missing(text: str) -> None:
+    assert "simulated: the figures compare technologies" in text
+    assert "a note" in text
+    assert "pooled: failed, 1 cell: why" in text
+
+
+def test_sixty_rows_are_under_a_megabyte() -> None:
+    cells = [done(spec("federated", dp=DpSpec(float(i + 1)), features="compact"), SITES) for i in range(60)]
+    assert len(html(rows(lines(cells)), [], FACTS).encode()) < LIMIT_BYTES
+
+
+def test_text_from_outside_is_escaped() -> None:
+    cells = [done(spec("pooled"), {"<b>a": 0.7, "b": 0.6})]
+    assert "<b>a" not in html(rows(lines(cells)), [], FACTS)
+
+
+def test_a_row_is_compared_with_its_own_kind() -> None:
+    made = table()
+    assert reference(made[2], made, "pooled") is made[1]
+    assert reference(made[5], made, "pooled") is None
+    assert reference(made[1], made, "pooled") is None
+
+
+def test_a_pareto_front_has_no_point_that_another_beats() -> None:
+    assert pareto([(0.5, 0.7), (0.1, 0.6), (0.3, 0.55), (0.5, 0.65)]) == [(0.1, 0.6), (0.5, 0.7)]
