@@ -56,7 +56,8 @@ def _submit(coordinator: Coordinator, config: Path) -> str:
     except ValueError:
         raise EngineFailed(f"flower: the SuperLink took no run: {last_line(done.stdout + done.stderr)}") from None
     if not said.get("success"):
-        raise EngineFailed(f"flower: the SuperLink took no run: {said.get('error-message') or said}")
+        why = " ".join(str(said.get("error-message") or said).split())
+        raise EngineFailed(f"flower: the SuperLink took no run: {why}")
     return str(said["run-id"])
 
 

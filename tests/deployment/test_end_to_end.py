@@ -132,7 +132,8 @@ def test_raw_records_are_refused_by_the_hospital_and_foreign_code_is_not_run(mad
     settings = coordinator.app / "pyproject.toml"
     own = settings.read_text()
     (coordinator.app / "evil.py").write_text(
-        f"from pathlib import Path\nPath({str(mark)!r}).touch()\nfrom pettoolkit.deployment.hospital import app\n"
+        f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+        "from pettoolkit.deployment import hospital\napp = hospital.app\n"
     )
     settings.write_text(own.replace('clientapp = "pettoolkit.deployment.hospital:app"', 'clientapp = "evil:app"'))
 
