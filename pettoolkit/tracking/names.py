@@ -42,13 +42,15 @@ def model_name(model: ModelSpec) -> str:
 
 
 def summary_name(spec: RunSpec) -> str:
-    """Name of the run that holds all seeds, e.g. ``federated fedavg logistic``."""
+    """Name of the run that holds all seeds, e.g. ``federated fedavg logistic + DP, epsilon 3, local noise``."""
     words = [spec.arm, variant_name(spec), model_name(spec.model)]
+    parts = [" ".join(word for word in words if word != "-")]
     if spec.dp is not None:
-        words.append(f"epsilon {spec.dp.epsilon:g} {spec.dp.noise}")
+        parts[0] += " + DP"
+        parts += [f"epsilon {spec.dp.epsilon:g}", f"{spec.dp.noise} noise"]
     if spec.unseen:
-        words.append(f"unseen {', '.join(spec.unseen)}")
-    return " ".join(word for word in words if word != "-")
+        parts.append(f"unseen {', '.join(spec.unseen)}")
+    return ", ".join(parts)
 
 
 def run_name(spec: RunSpec) -> str:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pettoolkit.errors import BadInput
-from pettoolkit.records import Json, RunResult, RunSpec, Summary, from_json, to_json
+from pettoolkit.records import Json, RunResult, RunSpec, Summary, digest_of, from_json, to_json
 from pettoolkit.tracking import artifacts, names, views
 from pettoolkit.tracking.database import DATABASE, explained, mlflow_client
 from pettoolkit.tracking.finished import SUPERSEDED, TAG_LENGTH, FinishedCell, changes, digests_tag, finished_cell
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOCK = "pettoolkit.lock"
 CELL, SUMMARY, REPORT = "cell", "summary", "report"
+_DATASET_NAME = 500
+"""Longest name of a dataset that MLflow takes."""
 _PAGE = 1000
 _METRICS_A_BATCH = 900  # MLflow takes 1000 entities at once, params and tags included
 _OUT_OF_DATE = " (superseded)"
@@ -201,8 +203,20 @@ class Store:
             result.cost.train_seconds,
             {f"round/{name.removeprefix('round/')}": values for name, values in result.round_metrics.items()},
         )
+        self._log_rows(run_id, identity)
         self._replace(experiment, f"tags.`pet.config_hash` = '{result.config_hash}'", CELL, run_id)
         return run_id
+
+    def _log_rows(self, run_id: str, identity: Mapping[str, Json]) -> None:
+        """Name the hospitals' tables as the run's dataset: equal digests in MLflow's column show equal rows."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        digests = identity["digests"]
+        name = f"{len(digests)} hospitals: {', '.join(sorted(digests))}"[:_DATASET_NAME]
+        source = json.dumps({"tables": "in the hospitals; only their digest is recorded"})
+        rows = Dataset(name=name, digest=digest_of(digests)[:16], source_type="local", source=source)
+        with explained(self.directory):
+            self._open().log_inputs(run_id, datasets=[DatasetInput(dataset=rows)])
 
     def log_summary(
         self, experiment: str, summary: Summary, seeds: Sequence[int] | None = None, cohort: str = ""

@@ -29,6 +29,8 @@ PORT = 5000
 START_SECONDS = 120
 """MLflow answers within 5-10 s on an idle machine."""
 _LINKS = 10
+TABLE, CHART = "compareRunsMode=TABLE", "compareRunsMode=CHART"
+"""How MLflow's page shows the runs."""
 
 
 def serve(
@@ -63,6 +65,8 @@ def serve(
         say("MLflow is running. Open:")
         for name, path in paths.items():
             say(f"  {name}: {server.url}{path}")
+            if TABLE in path:
+                say(f"  {name}, as charts: {server.url}{path.replace(TABLE, CHART)}")
         say("Ctrl-C ends it.")
         while not told.is_set():
             try:

@@ -45,8 +45,10 @@ BEGUN = "pet.begun"
 """When the experiment was last run, milliseconds; MLflow's own time of update ignores runs."""
 
 NOTE = """\
-**How to read this page.** One row is one technology (*arm*), trained and tested on the same patients as every other.
+**How to read this page.** One row is one technology (*arm*), all on the same patients: compare accuracy \
+(`utility/auroc`), guarantee (`privacy/epsilon`), measured risk (`risk/*`) and cost; none replaces another.
 
+- `pettoolkit report` writes the comparison in words: artifact `comparison.html` of the run with `pet.kind = report`.
 - Rows tagged `pet.kind = summary` hold the mean over seeds; `pet.kind = cell` is one training run with one seed.
   The saved view *Compare PETs* shows the summaries; one summary belongs to one list of seeds (column `seed`).
 - `pet.superseded = true` (and a name that ends so) marks an older cell of the same row, made with other options, data

@@ -14,7 +14,7 @@ def test_runs_are_named_by_what_tells_them_apart():
     assert names.summary_name(spec()) == "federated fedavg logistic"
     assert names.summary_name(spec(arm="local", options={})) == "local logistic"
     private = spec(model=ModelSpec("mlp", 32), dp=DpSpec(3.0), unseen=("west",))
-    assert names.summary_name(private) == "federated fedavg mlp-32 epsilon 3 local unseen west"
+    assert names.summary_name(private) == "federated fedavg mlp-32 + DP, epsilon 3, local noise, unseen west"
 
 
 def test_params_say_dash_for_nothing_and_inf_without_privacy():

@@ -410,3 +410,24 @@ def test_kill_9_loses_the_cell_in_flight_and_nothing_else(tmp_path):
 def test_the_digests_tag_is_json(store):
     run = store._open().get_run(log(store))
     assert json.loads(run.data.tags["pet.digests"]) == {"north": "aa", "south": "bb"}
+
+
+def test_a_report_is_a_run_of_its_own_and_the_newest_is_kept(tmp_path):
+    store = Store(tmp_path)
+    with store, store.lock():
+        store.log_report("example", "<p>old</p>")
+        run_id, path = store.log_report("example", "<p>new</p>")
+        found = store._search("example", "tags.`pet.kind` = 'report'")
+    assert [run.info.run_id for run in found] == [run_id]
+    assert path.name == "comparison.html"
+    assert path.read_text() == "<p>new</p>"
+
+
+def test_cells_of_the_same_rows_name_the_same_dataset(tmp_path):
+    store = Store(tmp_path)
+    with store, store.lock():
+        one, two = log(store, made=result("one")), log(store, made=result("two"))
+        other = log(store, made=result("three"), identity={**IDENTITY, "digests": {"north": "aa", "south": "cc"}})
+        named = [store._open().get_run(r).inputs.dataset_inputs[0].dataset for r in (one, two, other)]
+    assert named[0].digest == named[1].digest != named[2].digest
+    assert "north, south" in named[0].name
