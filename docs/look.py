@@ -1,4 +1,4 @@
-"""Screenshots of the MLflow page and of the standard reports into look/: ``make look`` (needs Chromium)."""
+"""Screenshots of MLflow, the comparison and the standard reports into look/: ``make look`` (needs Chromium)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pettoolkit import cli
 from pettoolkit.errors import PetError
 from pettoolkit.experiment.assess import assess_experiment
 from pettoolkit.experiment.load import load
+from pettoolkit.experiment.report import report
 from pettoolkit.tracking import ui
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ EXPERIMENT = "quickstart"
 SIZE = (1800, 1100)
 """Width and height of the window, pixels."""
 REPORT_SIZE = (1250, 3600)
+COMPARISON_SIZE = (1250, 6000)
 PATIENCE_MS = 25_000
 """Time that the page's own clock is let run, so that its requests are answered; not real time."""
 LIMIT_SECONDS = 180
@@ -37,6 +39,7 @@ def main() -> int:
     if code != cli.DONE:
         return code
     try:
+        _comparison(browser, mlruns, target)
         page = ui.links(mlruns, EXPERIMENT)[EXPERIMENT]
         with ui.running(mlruns) as server:
             for name, address in _pages(server.url + page).items():
@@ -46,6 +49,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _comparison(browser: str, mlruns: Path, target: Path) -> None:
+    """Picture of the quickstart's comparison report."""
+    named = f"builtin:{EXPERIMENT}"
+    written = report(load(named, [f"tracking.dir={mlruns}"]), named)
+    _shoot(browser, written.path.as_uri(), target / "comparison.png", COMPARISON_SIZE)
 
 
 def _standard_reports(browser: str, mlruns: Path, target: Path) -> None:

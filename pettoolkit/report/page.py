@@ -71,6 +71,7 @@ thead th{background:var(--panel);position:sticky;top:0}
 td.number,th.number{text-align:right;white-space:nowrap}
 .wide{overflow-x:auto}
 .wide td:not(.number){min-width:8.5rem}
+.wide td.long{min-width:17rem}
 .soft,.how{color:var(--soft)}
 .how{font-size:.92rem}
 .good{color:var(--good);font-weight:600}
@@ -90,7 +91,7 @@ summary{cursor:pointer;color:var(--link)}
  thead{display:table-header-group}
  thead th{position:static}
  .wide{overflow:visible}
- .wide td:not(.number){min-width:0}
+ .wide td:not(.number),.wide td.long{min-width:0}
  table{font-size:7.5pt}
 }
 """

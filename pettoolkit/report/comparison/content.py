@@ -158,7 +158,8 @@ def _costs(rows: Sequence[Row]) -> Section:
     known = {c: label for c, label in tables.COSTS.items() if any(r[c] != "" for r in found.records)}
     how = (
         "Left is cheaper, and each step of the axis is a factor of ten: what the busiest hospital and the coordinator "
-        "compute, how long training takes on this machine (a generator is fitted once for all models), what is sent."
+        "compute, how long training takes on this machine (a generator is fitted once for all models), what is sent; a "
+        "cross is nothing."
     )
     return Section("cost", "Cost", (figures.dots("Cost", how, found, known),))
 

@@ -142,9 +142,7 @@ def dots(title: str, how: str, table: Table, panels: Mapping[str, str]) -> Drawn
                 axis.set_xscale("log")
                 axis.minorticks_off()
             start = min((x for x, _ in known), default=1.0)
-            axis.plot([start / 3] * len(nothing), nothing, "x", color=ORANGE, label="nothing")
-            if nothing:
-                axis.legend(loc="lower right", fontsize=7.5)
+            axis.plot([start / 3] * len(nothing), nothing, "x", color=ORANGE)
             axis.set_xlabel(label)
         _rows_on(axes[0], table, names)
         return _done(title, figure, table, how)

@@ -103,10 +103,10 @@ def diversity(rows: Sequence[Row]) -> Table:
 
 
 COSTS: Mapping[str, str] = {
-    "cpu_hospital": "CPU seconds, busiest hospital",
-    "cpu_coordinator": "CPU seconds, coordinator",
-    "seconds": "seconds of training",
-    "bytes_out": "bytes out per hospital",
+    "cpu_hospital": "CPU seconds,\nbusiest hospital",
+    "cpu_coordinator": "CPU seconds,\ncoordinator",
+    "seconds": "seconds\nof training",
+    "bytes_out": "bytes out\nper hospital",
 }
 
 
