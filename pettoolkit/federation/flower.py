@@ -7,7 +7,6 @@ keeps Flower from calling home is set in this package's ``__init__``.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -141,7 +140,8 @@ def run_supernode(own: bytes) -> None:
     """Be Flower's SuperNode, with the arguments of this process; it runs the app ``own`` and no other.
 
     Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
-    own bundle in its place. A run of another version finds no app of its version then, and is answered with an error.
+    own bundle in its place, under the name that was asked for. A run of another app finds nothing under that name once
+    it is unpacked, and is answered with an error.
     """
     from flwr.supercore import heartbeat
     from flwr.supercore.fab import Fab
@@ -149,13 +149,13 @@ def run_supernode(own: bytes) -> None:
     from flwr.supernode import start_client_internal as node
     from flwr.supernode.cli import flower_supernode
 
-    connect, fab = vars(node)["http_request_response"], Fab(hashlib.sha256(own).hexdigest(), own, {})
+    connect = vars(node)["http_request_response"]
 
     @contextmanager
     def connected(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
         with connect(*arguments, **options) as parts:
             node_id, receive, send, get_run, _, *rest = parts
-            yield node_id, receive, send, get_run, lambda _hash, _run: fab, *rest
+            yield node_id, receive, send, get_run, lambda asked, _run: Fab(asked, own, {}), *rest
 
     vars(node)["http_request_response"] = connected
     for module in (heartbeat, fleet_http_connection):
