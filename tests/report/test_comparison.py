@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from finished import done, private, spec
+from finished import NONE, done, private, spec
 
-from pettoolkit.records import DpSpec, Interval, ModelSpec
+from pettoolkit.records import AttackFigure, DpSpec, Interval, MeasuredRisk, ModelSpec, NotMeasured, Verdict
 from pettoolkit.report.comparison.content import LIMIT_BYTES, Facts, html
 from pettoolkit.report.comparison.figures import pareto
 from pettoolkit.report.comparison.rows import MARGIN, Difference, Row, reference, rows
@@ -148,3 +149,31 @@ def test_a_row_is_compared_with_its_own_kind() -> None:
 
 def test_a_pareto_front_has_no_point_that_another_beats() -> None:
     assert pareto([(0.5, 0.7), (0.1, 0.6), (0.3, 0.55), (0.5, 0.65)]) == [(0.1, 0.6), (0.5, 0.7)]
+
+
+def measured(success: float) -> MeasuredRisk:
+    figure = AttackFigure(
+        *("lira", "membership_auc", "release", "full"),
+        *(success, 0.5, 2 * success - 1, Interval(2 * success - 1.1, 2 * success - 0.9), 100, 100, 100, 1.0),
+    )
+    release = Verdict("above" if success > 0.55 else "below", figure.excess, 0.09, "why")
+    insider = Verdict("undecided", NotMeasured("too few patients"), 0.09, "why")
+    return MeasuredRisk((figure,), {}, release, insider)
+
+
+def test_measured_risk_is_drawn_and_judged_against_its_threshold() -> None:
+    made = [(spec("pooled"), 0.7), (spec("federated"), 0.52)]
+    cells = [done(of, SITES, privacy=replace(NONE, measured=measured(success))) for of, success in made]
+    text = html(rows(lines(cells)), [], FACTS)
+    assert "strongest attack 0.40 (0.30 to 0.50), above the threshold 0.09" in text
+    assert "strongest attack 0.04 (-0.06 to 0.14), below the threshold 0.09" in text
+    assert "insider view: not measured (too few patients)" in text
+    assert 'aria-label="Utility against measured risk"' in text
+    assert "No attacks were run" not in text
+
+
+def test_more_hospitals_in_training_are_a_curve() -> None:
+    cells = [done(spec("federated", sites=names), dict.fromkeys(names, 0.7)) for names in (("a",), ("a", "b"))]
+    text = html(rows(lines(cells)), [], FACTS)
+    assert 'aria-label="Accuracy by number of hospitals"' in text
+    assert "federated fedavg, logistic, 1 hospital<" in text

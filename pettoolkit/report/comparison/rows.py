@@ -138,7 +138,7 @@ def rows(lines: Sequence[Line]) -> list[Row]:
         if "patients_per_site" in varied:
             words.append(f"{line.spec.patients_per_site or 'all'} patients per hospital")
         if counts:
-            words.append(f"{len(line.spec.sites)} hospitals")
+            words.append("1 hospital" if len(line.spec.sites) == 1 else f"{len(line.spec.sites)} hospitals")
         if unseen and line.unseen:
             words.append(f"without {line.unseen}")
         name = ", ".join(words)
