@@ -62,7 +62,7 @@ h3{font-size:1.02rem;margin:1.4rem 0 .3rem}
 p,ul,ol{margin:.4rem 0;max-width:52rem}
 li{margin:.2rem 0}
 a{color:var(--link)}
-nav{background:var(--panel);padding:.6rem .9rem;border-radius:.4rem;font-size:.92rem}
+nav{display:flex;flex-wrap:wrap;background:var(--panel);padding:.6rem .9rem;border-radius:.4rem;font-size:.92rem}
 nav a{margin-right:.9rem;white-space:nowrap}
 table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:.2rem 0}
