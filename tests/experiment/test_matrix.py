@@ -106,7 +106,7 @@ def test_hashes_are_stable_and_distinct(arms: list[dict[str, Any]], matrix: dict
         {"engine": "inline"},
         {"tracking": {"dir": "elsewhere"}},
         {"sites": {"source": "simulated", "path": "elsewhere"}},
-        {"responsible": {"name": "n", "email": "e"}},
+        {"responsible": {"name": "n", "email": "n@example.org"}},
     ],
 )
 def test_a_hash_does_not_know_engine_paths_and_names(changed: dict[str, Any]) -> None:
