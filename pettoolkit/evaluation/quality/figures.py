@@ -22,6 +22,9 @@ Value = float | NotMeasured
 Measured = Estimate | NotMeasured
 
 
+NO_FILE = NotMeasured("the rows were not read from a file")
+
+
 @dataclass(frozen=True)
 class Fidelity:
     """A distance from the real rows beside its noise floor; 0 is no distance at all.
@@ -329,7 +332,7 @@ class Candidate:
     worst: Worst
     guarantee: str = "not stated"
     notes: tuple[str, ...] = ()
-    sha256: str | NotMeasured = NotMeasured("the rows were not read from a file")
+    sha256: str | NotMeasured = NO_FILE
 
 
 @dataclass(frozen=True)
