@@ -439,8 +439,10 @@ def _decode(kind: Any, data: Json) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if kind is NotMeasured:
             return NotMeasured(data["not_measured"])
-        if data.get("schema_version", 0) > SCHEMA_VERSION:
-            newer = f"schema_version {data['schema_version']} is newer than {SCHEMA_VERSION}"
+        # A document of its own, like the quality declaration, counts its own versions: the field's default is the last.
+        last = next((f.default for f in dataclasses.fields(kind) if f.name == "schema_version"), SCHEMA_VERSION)
+        if data.get("schema_version", 0) > last:
+            newer = f"schema_version {data['schema_version']} is newer than {last}"
             raise ValueError(f"{kind.__name__}: {newer}, the last that this program knows")
         hints = typing.get_type_hints(kind)
         if unknown := sorted(set(data) - set(hints)):

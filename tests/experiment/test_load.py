@@ -67,7 +67,8 @@ seeds: [one]
         "2: model: must be one of logistic, mlp, gradient_boosting (got mpl; did you mean mlp?)",
         "3: feature: unknown key (did you mean features?)",
         "5: arms.0.rounds: must be at least 1 (got 0)",
-        "5: arms.0.strategy: must be one of fedavg, fedsgd, fedprox, fedadam (got fedagv; did you mean fedavg?)",
+        "5: arms.0.strategy: must be one of fedavg, fedsgd, fedprox, fedadam, fedmedian, fedtrimmedavg, krum "
+        "(got fedagv; did you mean fedavg?)",
         "6: arms.1.arm: must be one of local, pooled, federated, encrypted_aggregation, "
         "encrypted_statistics, encrypted_records, anonymised, synthetic, augmented "
         "(got sinthetic; did you mean synthetic?)",
@@ -102,7 +103,10 @@ WRONG = [
     ("attacks: many", "3: attacks: must be one of none, quick, full (got many)"),
     ("risk: {thresholds: {excess: 2}}", "3: risk.thresholds.excess: must be less than 1 (got 2)"),
     ("faults: {on_failure: hope}", HOPE),
-    ("engine: flower", "3: engine: flower is not available yet: it comes with the deployment release"),
+    (
+        "engine: flower",
+        "1: deployment: is missing (engine: flower needs a party's folder, see `pettoolkit deploy init`)",
+    ),
     ("model: {name: logistic, hidden: 3}", "3: model.hidden: belongs to model mlp (logistic has no hidden layer)"),
     ("sites: {partition: unit}", "3: sites.partition: unit belongs to source: physionet2019 (got source: simulated)"),
     ("sites: {source: tables}", "3: sites.path: is missing (source: tables needs it)"),
