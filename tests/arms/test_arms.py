@@ -197,8 +197,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     whole = rounds.contribution
 
-    def contribution(site, *rest):  # type: ignore[no-untyped-def]
-        arrays, n = whole(site, *rest)
+    def contribution(site, *rest, **named):  # type: ignore[no-untyped-def]
+        arrays, n = whole(site, *rest, **named)
         return ({k: v * np.nan for k, v in arrays.items()}, n) if site.name == "north" else (arrays, n)
 
     for module in ("federated", "encrypted_aggregation"):
@@ -216,7 +216,7 @@ def test_a_nan_update_is_named_and_never_averaged(arm: str) -> None:
 
 
 def test_a_crash_inside_a_hospital_tells_its_type_and_no_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise ValueError("could not convert 'Jane Doe, 57' to float")
 
     monkeypatch.setattr("pettoolkit.arms.federated.inside.contribution", crash)
