@@ -7,6 +7,7 @@ keeps Flower from calling home is set in this package's ``__init__``.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -140,8 +141,8 @@ def run_supernode(own: bytes) -> None:
     """Be Flower's SuperNode, with the arguments of this process; it runs the app ``own`` and no other.
 
     Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
-    own bundle in its place, under the name that was asked for. A run of another app finds nothing under that name once
-    it is unpacked, and is answered with an error.
+    own bundle in its place. A run of another app is answered with Flower's error for an app that is not trusted, before
+    anything is unpacked: its check of signatures, made for trusted publishers, is here one of the hash.
     """
     from flwr.supercore import heartbeat
     from flwr.supercore.fab import Fab
@@ -149,15 +150,21 @@ def run_supernode(own: bytes) -> None:
     from flwr.supernode import start_client_internal as node
     from flwr.supernode.cli import flower_supernode
 
-    connect = vars(node)["http_request_response"]
+    connect, pull, name = (
+        vars(node)["http_request_response"],
+        vars(node)["_pull_and_store_message"],
+        hashlib.sha256(own).hexdigest(),
+    )
 
     @contextmanager
     def connected(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
         with connect(*arguments, **options) as parts:
             node_id, receive, send, get_run, _, *rest = parts
-            yield node_id, receive, send, get_run, lambda asked, _run: Fab(asked, own, {}), *rest
+            yield node_id, receive, send, get_run, lambda asked, _run: Fab(asked, own, {"valid_license": "own"}), *rest
 
     vars(node)["http_request_response"] = connected
+    vars(node)["_pull_and_store_message"] = lambda **parts: pull(**{**parts, "trusted_entities": {"own": name}})
+    vars(node)["_verify_fab"] = lambda fab, _trusted: fab.hash_str == name
     for module in (heartbeat, fleet_http_connection):
         vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT
     try:
