@@ -11,18 +11,20 @@ fewer than three seeds the second is as good as unknown, and nothing is decided.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pettoolkit.evaluation.contrasts import contrast
+from pettoolkit.evaluation.contrasts import Contrast, contrast
 from pettoolkit.evaluation.intervals import RESAMPLES, Predictions, resampled_sites
 from pettoolkit.records import Interval, NotMeasured
 
 State = Literal["yes", "no", "undecided"]
 
 ENOUGH_SEEDS = 3
+MOST_TIMES = 100
+"""More patients and seeds than so many times those there are count as out of reach."""
+
 FEW_SEEDS = f"how much another training or split would change is not known: run at least {ENOUGH_SEEDS} seeds"
 
 
@@ -66,21 +68,25 @@ def noninferior(
     interval = found.interval(comparisons)
     if found.seeds < ENOUGH_SEEDS:
         return Difference("undecided", FEW_SEEDS, found.value, interval, found.seeds)
-    state, why = _decide(found.value, interval, margin, found.seeds)
+    state, why = _decide(found, comparisons, margin)
     return Difference(state, why, found.value, interval, found.seeds)
 
 
-def _decide(value: float, interval: Interval, margin: float, seeds: int) -> tuple[State, str]:
+def _decide(found: Contrast, comparisons: int, margin: float) -> tuple[State, str]:
+    interval = found.interval(comparisons)
     if interval.low > -margin:
         return "yes", f"at most {max(0.0, -interval.low):.3f} is lost, less than the margin {margin:g}"
     if interval.high < -margin:
         return "no", f"at least {-interval.high:.3f} is lost, more than the margin {margin:g}"
-    room = abs(value + margin)
-    half = (interval.high - interval.low) / 2
-    if room < half / 10:
+    reachable = range(2, MOST_TIMES + 1)
+    times = next((n for n in reachable if _decided(found.repeated(n).interval(comparisons), margin)), None)
+    if times is None:
         return "undecided", f"the loss is so near the margin {margin:g} that no realistic number of patients decides"
-    times = math.ceil((half / room) ** 2)
     return "undecided", (
         f"between {interval.low:+.3f} and {interval.high:+.3f}, which holds minus the margin {margin:g}; if the "
-        f"difference stays, about {times} times as many test patients and seeds ({seeds} now) would decide"
+        f"difference stays, about {times} times as many test patients and seeds ({found.seeds} now) would decide"
     )
+
+
+def _decided(interval: Interval, margin: float) -> bool:
+    return not interval.low <= -margin <= interval.high

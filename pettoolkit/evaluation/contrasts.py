@@ -42,6 +42,12 @@ class Contrast:
         reach = float(t.ppf(1 - (1 - LEVEL) / 2 / comparisons, self.freedom)) * self.error
         return Interval(self.value - reach, self.value + reach)
 
+    def repeated(self, times: float) -> Contrast:
+        """The same with so many times as many patients and seeds: the error shrinks, and its freedom grows."""
+        seeds = math.floor(times * self.seeds)
+        freedom = self.freedom * (seeds - 1) / (self.seeds - 1) if self.seeds > 1 else self.freedom
+        return Contrast(self.value, self.error / math.sqrt(times), freedom, seeds)
+
     @property
     def p(self) -> float:
         """Two-sided p-value of no difference."""

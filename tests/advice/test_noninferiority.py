@@ -7,7 +7,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from pettoolkit.advice.noninferiority import FEW_SEEDS, noninferior
+from pettoolkit.advice.noninferiority import FEW_SEEDS, _decide, noninferior
+from pettoolkit.evaluation.contrasts import Contrast
 from pettoolkit.evaluation.predictions import SitePredictions
 from pettoolkit.records import Interval, NotMeasured
 from tests.advice.made_up import SITES, scores
@@ -98,3 +99,16 @@ def test_at_the_margin_a_yes_is_as_rare_as_is_stated() -> None:
 @pytest.mark.parametrize("comparisons", [1, 6])
 def test_an_equal_model_gets_its_yes_with_enough_patients(comparisons: int) -> None:
     assert compared(1.2, patients=1500, comparisons=comparisons).state == "yes"
+
+
+def test_what_would_decide_counts_that_more_seeds_know_their_own_spread_better() -> None:
+    """With 2 degrees of freedom the quantile is far out: one more run of the same seeds draws it in by far."""
+    found = Contrast(-0.136, 0.03, 2.0, 3)
+    state, why = _decide(found, 14, 0.02)
+    assert state == "undecided"
+    assert "about 2 times as many" in why
+    assert found.repeated(2).interval(14).high < -0.02 < found.interval(14).high
+
+
+def test_a_loss_at_the_margin_is_never_decided() -> None:
+    assert "no realistic number" in _decide(Contrast(-0.02, 0.03, 4.0, 3), 1, 0.02)[1]

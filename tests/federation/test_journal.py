@@ -62,3 +62,9 @@ def test_a_grid_with_a_journal_asks_each_question_once_and_meters_the_same(hoste
         sent = inner._sent
     assert exposures[0] == exposures[1]
     assert sent == len(hosted)  # to learn their names, and nothing else
+
+
+def test_only_its_owner_can_read_what_the_coordinator_saw(tmp_path):
+    Journal(tmp_path / "unfinished" / "run.journal")
+    modes = [p.stat().st_mode & 0o777 for p in (tmp_path / "unfinished", tmp_path / "unfinished" / "run.journal")]
+    assert modes == [0o700, 0o600]

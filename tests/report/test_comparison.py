@@ -130,6 +130,11 @@ def test_it_says_what_is_simulated_and_what_is_missing(text: str) -> None:
     assert "pooled: failed, 1 cell: why" in text
 
 
+def test_it_does_not_deny_what_was_chosen_on_real_test_patients(text: str) -> None:
+    assert "three by AUROC on its test patients" in " ".join(text.split())
+    assert "No settings were searched on the test patients" not in text
+
+
 def test_sixty_rows_are_under_a_megabyte() -> None:
     cells = [done(spec("federated", dp=DpSpec(float(i + 1)), features="compact"), SITES) for i in range(60)]
     assert len(html(rows(lines(cells)), [], FACTS).encode()) < LIMIT_BYTES
