@@ -71,6 +71,7 @@ class Site:
     )
     _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
     _first_row: npt.NDArray[np.int64] | None = field(default=None, init=False, repr=False)
+    _hashed: tuple[Contract, str] | None = field(default=None, init=False, repr=False)
 
     def split(self, seed: int) -> Split:
         """The split of this hospital's patients for a run's seed."""
@@ -149,11 +150,17 @@ class Site:
         Refused
             If the coordinator's contract is not this hospital's.
         """
-        if spec.contract_digest and spec.contract_digest != self.contract.digest():
+        if spec.contract_digest and spec.contract_digest != self._digest():
             raise Refused(
                 f"hospital {self.name}: the run's contract is not this hospital's (compare the contract files)"
             )
         return self._contract(spec.features)
+
+    def _digest(self) -> str:
+        """The contract's digest, made once for each contract: every message asks for it."""
+        if self._hashed is None or self._hashed[0] is not self.contract:
+            self._hashed = (self.contract, self.contract.digest())
+        return self._hashed[1]
 
     def _contract(self, features: str) -> Contract:
         chosen: FeatureSet = "full" if features == "full" else "compact"
