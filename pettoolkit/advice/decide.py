@@ -237,13 +237,17 @@ def _least(judged: Sequence[Judged]) -> dict[str, Json]:
     unrated = [j.technology.name for j in eligible if isinstance(j.risk, NotMeasured)]
     if not eligible:
         return {"name": None, "why": "none qualifies", "not_told_apart": [], "not_measured": []}
+    if all(j.good_enough is None for j in eligible):
+        why = "only pooled real data, which the others are compared with, qualifies; no other technology is shown to"
+        return {"name": None, "why": why, "not_told_apart": [], "not_measured": []}
     if not rated:
         why = "no attacks were run on those that qualify: run again with --set attacks=quick"
         return {"name": None, "why": why, "not_told_apart": [], "not_measured": unrated}
     best, risk = min(rated, key=lambda pair: pair[1].value)
     near = [j.technology.name for j, r in rated if j is not best and r.interval.low <= risk.interval.high]
     alone = "it is the only one that qualifies" if len(eligible) == 1 else "the least of those that qualify"
-    why = f"strongest attack {risk.value:.2f}; {alone}"
+    hangs = "; it hangs on the conditions listed with it" if best.status != "qualifies" else ""
+    why = f"strongest attack {risk.value:.2f}; {alone}{hangs}"
     return {"name": best.technology.name, "why": why, "not_told_apart": near, "not_measured": unrated}
 
 

@@ -102,6 +102,19 @@ def test_a_bad_model_is_not_good_enough_and_not_named_though_nothing_is_measured
     assert found["least_risk"]["name"] == "federated"
 
 
+def test_pooled_data_are_not_recommended_because_nothing_else_is_shown_good_enough() -> None:
+    found = answer(POOLED, BAD)
+    assert statuses(found) == {"pooled": "qualifies", "synthetic": "not good enough"}
+    assert found["least_risk"]["name"] is None
+    assert "only pooled real data" in found["least_risk"]["why"]
+
+
+def test_a_choice_that_hangs_on_open_questions_says_so() -> None:
+    found = advise((POOLED, FEDERATED, ENCRYPTED), Situation(margin=0.05), experiment="x", data="tables")
+    assert "hangs on the conditions" in found["least_risk"]["why"]
+    assert "hangs on" not in answer()["least_risk"]["why"]
+
+
 def test_without_pooled_real_data_it_must_say_undecided() -> None:
     found = answer(FEDERATED, ENCRYPTED)
     assert set(statuses(found).values()) == {"undecided"}
