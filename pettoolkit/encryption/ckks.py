@@ -256,16 +256,16 @@ def decrypt_measured(
     decryptor = seal.Decryptor(ring.context, key.native())
     plain = seal.Plaintext()
     pieces: list[Vector] = []
-    left, error = scheme.values, 0.0
+    left, error, tolerance = scheme.values, 0.0, 2.0 * scheme.error
     for index, ciphertext in enumerate(loaded):
         decryptor.decrypt(ciphertext, plain)
         full, control = from_slots(np.array(ring.encoder.decode_complex(plain)), scheme.values_per_ciphertext)
         if members is None:
             expected = expected_sites * complex(1.0, key.check_value(label, index))
-            envelope.check_control(control, key.check_value(label, index), expected_sites, index)
+            envelope.check_control(control, key.check_value(label, index), expected_sites, index, tolerance)
         else:
             expected = complex(len(members), sum(key.check_value(label, index, member) for member in members))
-            envelope.check_members(control, expected, index)
+            envelope.check_members(control, expected, index, tolerance)
         size = min(left, scheme.values_per_ciphertext)
         apart = control - expected
         error = max(error, abs(apart.real), abs(apart.imag), float(np.abs(full[size:]).max(initial=0.0)))

@@ -22,12 +22,6 @@ _MAGIC = b"PTKC"
 _VERSION = 1
 _FORMAT = struct.Struct(">4sB8s8s8sIIQHII")
 
-MARK_TOLERANCE = 1e-6
-"""Relative difference by which the sum of the hospitals' marks may miss; its error is below 1e-9."""
-
-CONTROL_TOLERANCE = 0.01
-"""Largest deviation of a control slot; decryption errors are orders of magnitude smaller, garbage is larger."""
-
 
 @dataclass(frozen=True)
 class Header:
@@ -104,8 +98,11 @@ def unseal_all(blobs: Sequence[bytes], scheme: Scheme) -> tuple[Header, list[byt
     return first, [payload for _, payload in opened]
 
 
-def check_control(control: complex, check_value: float, expected_sites: int, position: int) -> None:
+def check_control(control: complex, check_value: float, expected_sites: int, position: int, tolerance: float) -> None:
     """Compare the decrypted control slot with what ``expected_sites`` hospitals would leave there.
+
+    Check values are uniform in [0, 0.5): one of another position or round passes with a probability of at most
+    4 ``tolerance`` (the chance that two of them lie that close), so the tolerance is the error of a decryption, no more.
 
     Raises
     ------
@@ -116,7 +113,7 @@ def check_control(control: complex, check_value: float, expected_sites: int, pos
     """
     count = round(control.real) if abs(control.real) < 2**31 else 0
     expected = complex(count, count * check_value)
-    if count < 1 or abs(control - expected) > CONTROL_TOLERANCE * max(1.0, count / 100):
+    if count < 1 or abs(control - expected) > tolerance:
         raise WrongKey(
             f"ciphertext {position}: decrypts to garbage; it was made under another key, for another round, or damaged"
         )
@@ -126,7 +123,7 @@ def check_control(control: complex, check_value: float, expected_sites: int, pos
         )
 
 
-def check_members(control: complex, expected: complex, position: int) -> None:
+def check_members(control: complex, expected: complex, position: int, tolerance: float) -> None:
     """Compare the decrypted control slot with the sum of the named hospitals' own marks.
 
     Raises
@@ -134,7 +131,7 @@ def check_members(control: complex, expected: complex, position: int) -> None:
     WrongCount
         If another number of hospitals is in the sum, or one is missing and another there twice.
     """
-    if abs(control - expected) > MARK_TOLERANCE * max(1.0, abs(expected)):
+    if abs(control - expected) > tolerance:
         raise WrongCount(
             f"ciphertext {position}: the sum does not hold each of the {expected.real:.0f} hospitals exactly once "
             "(or it is of another key or round, or damaged); repeat the round"

@@ -144,6 +144,15 @@ def test_swapped_ciphertexts_are_refused_by_header_and_by_check_value(key):
         decrypt(key, [relabelled(second, index=0), relabelled(first, index=1)], 1)
 
 
+def test_a_check_value_that_is_almost_right_is_refused(key, monkeypatch):
+    blobs = encrypt(key, vectors(1)[0])
+    right = SecretKey.check_value
+    monkeypatch.setattr(SecretKey, "check_value", lambda *a: right(*a) + 3 * key.scheme.error)
+
+    with pytest.raises(WrongKey):
+        decrypt(key, blobs, 1)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 54, 55, 1000, -1])
 def test_truncated_bytes_are_named(key, scheme, keep):
     first, second = encrypt(key, vectors(1)[0])
