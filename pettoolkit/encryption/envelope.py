@@ -102,7 +102,7 @@ def check_control(control: complex, check_value: float, expected_sites: int, pos
     """Compare the decrypted control slot with what ``expected_sites`` hospitals would leave there.
 
     Check values are uniform in [0, 0.5): one of another position or round passes with a probability of at most
-    4 ``tolerance`` (the chance that two of them lie that close), so the tolerance is the error of a decryption, no more.
+    4 ``tolerance`` (the chance that two of them lie that close): the tolerance is the error of a decryption, no more.
 
     Raises
     ------

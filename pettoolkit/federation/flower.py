@@ -1,21 +1,23 @@
 """The one place that touches Flower's private parts; its tests say what is relied upon, and flwr is pinned.
 
-Four things are private in Flower 1.41: the identity of the task that creates messages, the id of a
-message (a SuperLink sets it), the protobuf form of a message, and the logger. The environment that
-keeps Flower from calling home is set in this package's ``__init__``.
+Private in Flower 1.41 are the identity of the task that creates messages, the id of a message (a SuperLink
+sets it), the protobuf form of a message, what a record keeps in its ``__dict__``, and the logger. The environment
+that keeps Flower from calling home is set in this package's ``__init__``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app.message.message import make_message
+from flwr.common.serde import recorddict_to_proto
+from flwr.common.serde_utils import error_from_proto, error_to_proto, metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.logger import FLOWER_LOGGER
@@ -68,26 +70,64 @@ def unreachable(reply: Message) -> bool:
     return reply.has_error() and 3 <= reply.error.code <= UNAVAILABLE
 
 
-def pack(message: Message) -> bytes:
-    """Bytes of a whole message, content included."""
-    data: bytes = message_to_proto(message).SerializeToString()
-    return data
+class Packed(NamedTuple):
+    """A message as bytes: metadata or error, and content (``None`` if it has none)."""
+
+    head: bytes
+    content: bytes | None
 
 
-def unpack(data: bytes) -> Message:
+def pack(message: Message) -> Packed:
+    """Bytes of a whole message."""
+    return next(pack_all([message]))
+
+
+def pack_all(messages: Iterable[Message]) -> Iterator[Packed]:
+    """Pack messages one by one; a content that all of them carry is written once."""
+    written: RecordDict | None = None
+    data: bytes | None = None
+    for message in messages:
+        content = message.content if message.has_content() else None
+        if content is not written:
+            written, data = content, None if content is None else dump_content(content)
+        error = error_to_proto(message.error) if message.has_error() else None
+        head = ProtoMessage(metadata=metadata_to_proto(message.metadata), error=error)
+        yield Packed(head.SerializeToString(), data)
+
+
+def unpack(packed: Packed) -> Message:
     """Inverse of :func:`pack`; shares nothing with the message that was packed."""
-    return message_from_proto(ProtoMessage.FromString(data))
+    return Unpacker().unpack(packed)
 
 
-def content_size(content: RecordDict) -> int:
-    """Length in bytes of the serialised content, the same on all grids (metadata is not counted)."""
-    size: int = recorddict_to_proto(content).ByteSize()
-    return size
+class Unpacker:
+    """Unpacks messages; a content that came with the message before is read once, and every message has its own."""
+
+    def __init__(self) -> None:
+        self._data: bytes | None = None
+        self._content = RecordDict()
+
+    def unpack(self, packed: Packed) -> Message:
+        """Inverse of :func:`pack`."""
+        head, content = ProtoMessage.FromString(packed.head), None
+        if packed.content is not None:
+            if packed.content != self._data:
+                self._data, self._content = packed.content, load_content(packed.content)
+            content = _twin(self._content)
+        error = error_from_proto(head.error) if head.HasField("error") else None
+        message = make_message(metadata_from_proto(head.metadata), content, error)
+        if packed.content is not None:
+            message.__dict__[_SIZE] = content, len(packed.content)
+        return message
 
 
-def copy_content(content: RecordDict) -> RecordDict:
-    """Copy a content by way of its bytes."""
-    return load_content(dump_content(content))
+_SIZE = "pettoolkit_size"
+
+
+def content_size(message: Message) -> int:
+    """Length in bytes of a message's serialised content, the same on all grids (metadata is not counted)."""
+    content, size = message.__dict__.get(_SIZE, (None, 0))
+    return size if content is message.content else len(dump_content(message.content))
 
 
 def dump_content(content: RecordDict) -> bytes:
@@ -97,8 +137,66 @@ def dump_content(content: RecordDict) -> bytes:
 
 
 def load_content(data: bytes) -> RecordDict:
-    """Inverse of :func:`dump_content`."""
-    return recorddict_from_proto(ProtoRecordDict.FromString(data))
+    """Inverse of :func:`dump_content`.
+
+    As Flower's ``recorddict_from_proto``, which checks once more the type of every value that protobuf has just given
+    that type; with many small messages that is most of what a message costs.
+
+    Raises
+    ------
+    ValueError
+        If a record is of a kind that Flower doesn't know.
+    """
+    content = RecordDict()
+    held = content.__dict__["_data"]
+    for item in ProtoRecordDict.FromString(data).items:
+        match item.WhichOneof("value"):
+            case "array_record":
+                record: Any = ArrayRecord()
+                values = {each.key: _array(each.value) for each in item.array_record.items}
+            case "metric_record":
+                record = MetricRecord()
+                values = {each.key: _value(each.value) for each in item.metric_record.items}
+            case "config_record":
+                record = ConfigRecord()
+                values = {each.key: _value(each.value) for each in item.config_record.items}
+            case _:
+                raise ValueError("the message has a record of an unknown kind")
+        record.__dict__["_data"].update(values)
+        held[item.key] = record
+    return content
+
+
+def _array(proto: Any) -> Array:
+    array = Array.__new__(Array)
+    array.__dict__.update(dtype=proto.dtype, shape=tuple(proto.shape), stype=proto.stype, data=proto.data)
+    return array
+
+
+def _value(proto: Any) -> Any:
+    field = proto.WhichOneof("value")
+    if field is None:
+        raise ValueError("the message has a key without a value")
+    value = getattr(proto, field)
+    return list(value.vals) if field.endswith("list") else value
+
+
+def _twin(content: RecordDict) -> RecordDict:
+    """The same content in records of its own; what can't be changed (texts, bytes) is shared."""
+    twin = RecordDict()
+    for name, record in content.items():
+        mine: Any = type(record)()
+        mine.__dict__["_data"].update({key: _own(value) for key, value in record.items()})
+        twin.__dict__["_data"][name] = mine
+    return twin
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, Array):
+        array = Array.__new__(Array)
+        array.__dict__.update(value.__dict__)
+        return array
+    return list(value) if isinstance(value, list) else value
 
 
 def site_context(node_id: int, site: str) -> Context:

@@ -54,11 +54,10 @@ def sanitised(message: Message, context: Context, app: Callable[[Message, Contex
 
 @dataclass(frozen=True)
 class Answer:
-    """A packed reply, the CPU seconds that it took, and the worker's peak memory (MB) since it was last reset."""
+    """A packed reply, and the CPU seconds that it took."""
 
-    reply: bytes
+    reply: flower.Packed
     cpu_seconds: float
-    peak_rss_mb: float
 
 
 class Host:
@@ -78,15 +77,16 @@ class Host:
         flower.identify()
         flower.silence()
         self._app = app_factory(hosted)
+        self._unpacker = flower.Unpacker()
         self._contexts = {node_ids[site]: flower.site_context(node_ids[site], site) for site in sorted(hosted)}
 
-    def answer(self, request: bytes) -> Answer:
+    def answer(self, request: flower.Packed) -> Answer:
         """Handle one packed message for one of the hosted sites."""
         start = time.process_time()
-        message = flower.unpack(request)
+        message = self._unpacker.unpack(request)
         reply = sanitised(message, self._contexts[message.metadata.dst_node_id], self._app)
         packed = flower.pack(reply)
-        return Answer(packed, time.process_time() - start, peak_rss_mb())
+        return Answer(packed, time.process_time() - start)
 
     def reset_peak(self) -> float:
         """Count this process's peak memory from now on, where the system can; gives it as it is now (MB)."""
@@ -172,7 +172,7 @@ class HostedGrid(Grid):
         """
         outbox = sorted(messages, key=lambda message: message.metadata.dst_node_id)
         nodes = [message.metadata.dst_node_id for message in outbox]
-        if len(set(nodes)) < len(nodes) or not set(nodes) <= set(self.site_of):
+        if len(set(nodes)) < len(nodes) or not all(node in self.site_of for node in nodes):
             raise ValueError(f"messages to nodes {nodes}: each must be one of 1..{len(self.site_of)}, and only once")
         for message in outbox:
             self._sent += 1
@@ -197,9 +197,8 @@ class HostedGrid(Grid):
         """Let go of what the grid holds; may be called twice."""
         self._pushed.clear()
 
-    def _read(self, site: str, worker: str, answer: Answer) -> Message:
+    def _read(self, site: str, answer: Answer) -> Message:
         self._cpu[site] += answer.cpu_seconds
-        self._rss[worker] = max(self._rss.get(worker, 0.0), answer.peak_rss_mb)
         return flower.unpack(answer.reply)
 
     @abstractmethod

@@ -9,6 +9,7 @@ from flwr.app import Message
 
 from pettoolkit.federation import flower
 from pettoolkit.federation.host import AppFactory, Host, HostedGrid
+from pettoolkit.federation.memory import peak_rss_mb
 
 
 class InProcessGrid(HostedGrid):
@@ -34,7 +35,8 @@ class InProcessGrid(HostedGrid):
 
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
         replies = []
-        for message in messages:
-            answer = self._host.answer(flower.pack(message))
-            replies.append(self._read(self.site_of[message.metadata.dst_node_id], "in-process", answer))
+        for message, packed in zip(messages, flower.pack_all(messages), strict=True):
+            answer = self._host.answer(packed)
+            replies.append(self._read(self.site_of[message.metadata.dst_node_id], answer))
+        self._rss["in-process"] = peak_rss_mb()
         return replies

@@ -40,6 +40,7 @@ class _Book:
     """What a meter and the parts of it (:meth:`MeteredGrid.only`) share."""
 
     node_of: dict[str, int] = field(default_factory=dict)
+    site_at: dict[int, str] = field(default_factory=dict)
     traffic: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     bytes: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     dropped: dict[str, Dropped] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class MeteredGrid(Grid):
         self._on_failure = on_failure
         self._min_sites = min_sites or 1
         self._counted = None if counted is None else frozenset(counted)
+        self._wanted = None if self._members is None else frozenset(self._members)
         self._at_once = 0
         self._judge: Judge | None = None
         self._timeout = timeout
@@ -134,7 +136,8 @@ class MeteredGrid(Grid):
         SiteFailed
             If there is no such hospital.
         """
-        if site not in self._all_sites():
+        self._introduce()
+        if site not in self._book.node_of or (self._wanted is not None and site not in self._wanted):
             raise SiteFailed(site, f"is not connected (connected: {', '.join(self._all_sites())})")
         return self._book.node_of[site]
 
@@ -208,7 +211,7 @@ class MeteredGrid(Grid):
             At the first hospital that is not there, failed, or sent something unusable.
         """
         messages = []
-        self._all_sites()  # who is there decides who was dropped
+        self._introduce()
         for site, content in sorted(requests.items()):
             if site in self._book.dropped:
                 continue
@@ -236,8 +239,8 @@ class MeteredGrid(Grid):
         return self._streamed(outbox, timeout)
 
     def _streamed(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
-        names = {self._book.node_of[s]: s for s in self._all_sites() if s in self._book.node_of}
-        ordered = sorted(messages, key=lambda message: names.get(message.metadata.dst_node_id, ""))
+        self._introduce()
+        ordered = sorted(messages, key=lambda message: self._book.site_at.get(message.metadata.dst_node_id, ""))
         for start in range(0, len(ordered), self._at_once):
             some = ordered[start : start + self._at_once]
             replies = self._exchange(some, None, timeout, self._on_failure, self._judge)
@@ -306,15 +309,20 @@ class MeteredGrid(Grid):
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _all_sites(self) -> tuple[str, ...]:
+    def _introduce(self) -> None:
+        """Learn who is there and at which node, once."""
         if not self._book.introduced:
             self._shake_hands()
             self._book.introduced = True
+
+    def _all_sites(self) -> tuple[str, ...]:
+        self._introduce()
         return self._members if self._members is not None else tuple(sorted(self._book.node_of))
 
     def _shake_hands(self) -> None:
         """Ask every node for its site name; count that as set-up."""
         self._book.node_of.clear()
+        self._book.site_at.clear()
         hello = wire.request(action=wire.HELLO, purpose="setup", wants="metrics")
         messages = [Message(hello, node, "query", group_id="0") for node in self._inner.get_node_ids()]
         replies = self._inner.send_and_receive(messages, timeout=self._timeout)
@@ -328,7 +336,8 @@ class MeteredGrid(Grid):
         if self._members is None and nameless and self._on_failure == "fail":
             raise SiteFailed("without a name", nameless[0])
         found = {site: Dropped(site, 0, "setup", problem) for site, problem in problems.items() if site in wanted}
-        self._settle(found, wanted, self._on_failure)
+        if found:
+            self._settle(found, wanted, self._on_failure)
 
     def _learn_names(self, replies: Iterable[Message], hello: RecordDict) -> tuple[dict[str, str], list[str]]:
         """Fill the book from the replies; return what is wrong with named nodes, and with those without a name."""
@@ -342,8 +351,8 @@ class MeteredGrid(Grid):
                 continue
             if site in self._book.node_of:
                 raise SiteFailed(site, "two nodes say that they are this hospital")
-            self._book.node_of[site] = node
-            self._count(site, "in", hello)
+            self._book.node_of[site], self._book.site_at[node] = node, site
+            self._count(site, "in", hello, wire.serialised_bytes(hello))
             self._count_reply(site, reply, "setup")
             if fault:
                 problems[site] = fault
@@ -362,9 +371,9 @@ class MeteredGrid(Grid):
             return {}
         sizes: dict[int, int] = {}  # most rounds send everybody the same content
         for message in outbox:
-            size = sizes.setdefault(id(message.content), 0) or wire.serialised_bytes(message.content)
-            sizes[id(message.content)] = size
-            self._count(asked[message.metadata.dst_node_id], "in", message.content, size=size)
+            if (size := sizes.get(id(message.content))) is None:
+                size = sizes[id(message.content)] = wire.serialised_bytes(message.content)
+            self._count(asked[message.metadata.dst_node_id], "in", message.content, size)
         arrived = self._arrived(outbox, asked, timeout)
         ids = {message.metadata.message_id: message.metadata.dst_node_id for message in outbox}
         gone = {self._book.node_of[site] for site in self._book.dropped if site in self._book.node_of}
@@ -378,7 +387,8 @@ class MeteredGrid(Grid):
             if fault:
                 problems[site] = fault
         found = {s: Dropped(s, expected[s].round, expected[s].purpose, words) for s, words in problems.items()}
-        self._settle(found, self.sites, policy)
+        if found:
+            self._settle(found, self.sites, policy)
         if self._book.journal is not None:
             for message in outbox:
                 if (site := asked[message.metadata.dst_node_id]) not in problems:
@@ -403,21 +413,28 @@ class MeteredGrid(Grid):
         self, messages: list[Message], shapes: Mapping[str, tuple[int, ...]] | None
     ) -> tuple[dict[int, str], list[Message], dict[str, Expected]]:
         """Who is asked, by which messages, and what the replies must be; dropped hospitals are left out."""
-        names = {self._book.node_of[s]: s for s in self._all_sites() if s in self._book.node_of}
-        strangers = [m.metadata.dst_node_id for m in messages if m.metadata.dst_node_id not in names]
-        if strangers:
-            raise SiteFailed(f"at node {strangers[0]}", "takes no part in this run")
-        outbox = [m for m in messages if names[m.metadata.dst_node_id] not in self._book.dropped]
-        asked = {m.metadata.dst_node_id: names[m.metadata.dst_node_id] for m in outbox}
-        if len(asked) < len(outbox):
-            raise ValueError("two messages to one hospital in one round")
-        expected = {asked[m.metadata.dst_node_id]: expected_of(m.content, shapes) for m in outbox}
+        self._introduce()
+        asked: dict[int, str] = {}
+        outbox: list[Message] = []
+        expected: dict[str, Expected] = {}
+        alike: dict[int, Expected] = {}  # by content, as sizes in _exchange
+        for message in messages:
+            node = message.metadata.dst_node_id
+            site = self._book.site_at.get(node)
+            if site is None or (self._wanted is not None and site not in self._wanted):
+                raise SiteFailed(f"at node {node}", "takes no part in this run")
+            if site in self._book.dropped:
+                continue
+            if node in asked:
+                raise ValueError("two messages to one hospital in one round")
+            if id(message.content) not in alike:
+                alike[id(message.content)] = expected_of(message.content, shapes)
+            asked[node], expected[site] = site, alike[id(message.content)]
+            outbox.append(message)
         return asked, outbox, expected
 
     def _settle(self, problems: Mapping[str, Dropped], everyone: Iterable[str], policy: OnFailure) -> None:
         """Fail for the first hospital with a problem, or drop all that have one and go on with enough others."""
-        if not problems:
-            return
         reason = problems[min(problems)].reason
         same = ", ".join(sorted(site for site in problems if problems[site].reason == reason))
         if policy == "fail":
@@ -432,16 +449,14 @@ class MeteredGrid(Grid):
         if reply.has_error():
             self._add(site, "out", ERROR, purpose, len((reply.error.reason or "").encode()))
         elif reply.has_content():
-            self._count(site, "out", reply.content, purpose)
+            self._count(site, "out", reply.content, flower.content_size(reply), purpose)
 
-    def _count(
-        self, site: str, direction: str, content: RecordDict, purpose: str = "", size: int | None = None
-    ) -> None:
+    def _count(self, site: str, direction: str, content: RecordDict, size: int, purpose: str = "") -> None:
         record = content.get(wire.CONFIG if direction == "in" else wire.ENVELOPE)
         config = record if isinstance(record, ConfigRecord) else ConfigRecord()
         kind = config.get(wire.KIND, ERROR)
         said = config.get(wire.PURPOSE, purpose)
-        self._add(site, direction, str(kind), str(said), wire.serialised_bytes(content) if size is None else size)
+        self._add(site, direction, str(kind), str(said), size)
 
     def _add(self, site: str, direction: str, kind: str, purpose: str, size: int) -> None:
         self._book.traffic[site, direction, kind, purpose] += 1

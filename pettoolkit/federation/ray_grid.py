@@ -174,9 +174,9 @@ class _Delivery:
         if missing:
             self._grid.recreated += len(missing)
             self._grid._start(missing)
-        for message in messages:
+        for message, packed in zip(messages, flower.pack_all(messages), strict=True):
             worker = self._grid._workers[self._owner(message)]
-            self._waiting[worker.answer.remote(flower.pack(message))] = message
+            self._waiting[worker.answer.remote(packed)] = message
 
     def _collect(self, reference: Any) -> bool:
         """Take one answer; ``False`` if there is none because its worker died."""
@@ -184,14 +184,16 @@ class _Delivery:
 
         message = self._waiting[reference]
         try:
-            answer = ray.get(reference)
+            answer, rss = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             self._fail(reference, flower.RAISED, safe_reason(error.cause))
             return True
         except ray.exceptions.RayError:
             return False
         del self._waiting[reference]
-        self._replies.append(self._grid._read(self._site(message), _name(self._owner(message)), answer))
+        name = _name(self._owner(message))
+        self._grid._rss[name] = max(self._grid._rss.get(name, 0.0), rss)
+        self._replies.append(self._grid._read(self._site(message), answer))
         return True
 
     def _fail(self, reference: Any, code: int, reason: str) -> None:
@@ -260,9 +262,9 @@ class Worker:
         """As :meth:`Host.reset_peak`."""
         return self._host.reset_peak()
 
-    def answer(self, request: bytes) -> Answer:
-        """As :meth:`Host.answer`."""
-        return self._host.answer(request)
+    def answer(self, request: flower.Packed) -> tuple[Answer, float]:
+        """As :meth:`Host.answer`, and the peak memory (MB) since it was last reset."""
+        return self._host.answer(request), peak_rss_mb()
 
 
 def _name(index: int) -> str:

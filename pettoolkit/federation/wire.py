@@ -231,7 +231,7 @@ def metrics_of(content: RecordDict) -> dict[str, float | int | list[float] | lis
 
 def to_record(arrays: Mapping[str, NDArray]) -> ArrayRecord:
     """Named numpy arrays as an ArrayRecord (``np.save`` format, never pickled)."""
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+    return ArrayRecord({name: encode(np.asarray(array)) for name, array in arrays.items()})
 
 
 def from_record(record: ArrayRecord) -> dict[str, NDArray]:
@@ -246,6 +246,31 @@ def from_record(record: ArrayRecord) -> dict[str, NDArray]:
     return {name: decode(name, array) for name, array in record.items()}
 
 
+def encode(array: NDArray) -> Array:
+    """One numpy array as Flower's ``Array(array)`` writes it (``np.save``, never pickled); headers are made once.
+
+    Raises
+    ------
+    ValueError
+        If it holds Python objects.
+    """
+    fortran = bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+    head, dtype = _head(array.dtype, array.shape, fortran)
+    return Array(dtype, array.shape, STYPE_NUMPY, head + array.tobytes("F" if fortran else "C"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> tuple[bytes, str]:
+    """A ``.npy`` header, and the dtype's name."""
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects can't be sent")
+    stream = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(dtype)  # type: ignore[no-untyped-call]
+    said = {"descr": descr, "fortran_order": fortran, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, said)  # type: ignore[no-untyped-call]
+    return stream.getvalue(), str(dtype)
+
+
 def decode(name: str, array: Array) -> NDArray:
     """One numpy array, checked against the shape and dtype that it declares.
 
@@ -256,12 +281,12 @@ def decode(name: str, array: Array) -> NDArray:
     """
     begins = _NPY + int.from_bytes(array.data[8:_NPY], "little")
     try:
-        shape, fortran, dtype = _header(array.data[:begins])
+        shape, fortran, dtype, called = _header(array.data[:begins])
     except Exception:  # numpy hands the header to Python's own tokenizer and parser, which raise what they like
         raise ValueError(f"array '{name}': its bytes can't be read") from None
     # Compared before anything is read: a header may promise more than memory holds, and bytes may follow the numbers.
     promised = math.prod(shape) * dtype.itemsize
-    if shape != tuple(array.shape) or str(dtype) != array.dtype or len(array.data) - begins != promised:
+    if shape != tuple(array.shape) or called != array.dtype or len(array.data) - begins != promised:
         raise ValueError(f"array '{name}': its bytes are not the {array.dtype}{list(array.shape)} that it declares")
     flat = np.frombuffer(array.data, dtype=dtype, offset=begins) if promised else np.empty(math.prod(shape), dtype)
     return flat.reshape(shape, order="F" if fortran else "C").copy()
@@ -272,15 +297,15 @@ _NPY = 10
 
 
 @functools.lru_cache(maxsize=4096)
-def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype of a ``.npy`` header; the same ones come in every round."""
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], str]:
+    """Shape, order, dtype and the dtype's name of a ``.npy`` header; the same ones come in every round."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):  # type: ignore[no-untyped-call]
         raise ValueError("this version of the format is not written here")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
     if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError("objects, or a negative shape")
-    return tuple(shape), bool(fortran), dtype
+    return tuple(shape), bool(fortran), dtype, str(dtype)
 
 
 def blobs_to_record(blobs: Sequence[bytes]) -> ArrayRecord:
@@ -336,7 +361,7 @@ def array_to_table(array: Array) -> pd.DataFrame:
 
 def serialised_bytes(content: RecordDict) -> int:
     """Length in bytes of the serialised RecordDict, the same on all grids."""
-    return flower.content_size(content)
+    return len(flower.dump_content(content))
 
 
 def dump(content: RecordDict) -> bytes:
@@ -389,11 +414,11 @@ def _check_words(kind: str, purpose: str, *, kinds: frozenset[str]) -> None:
         raise ValueError(f"purpose: '{purpose}' is not one of {sorted(PURPOSES)}")
 
 
-def _config(content: RecordDict, name: str) -> ConfigRecord:
+def _config(content: RecordDict, name: str) -> dict[str, Any]:
     record = content.get(name)
     if not isinstance(record, ConfigRecord):
         raise ValueError(f"the message has no '{name}' record")
-    return record
+    return dict(record.items())
 
 
 def _array_record(content: RecordDict) -> ArrayRecord:
@@ -401,14 +426,14 @@ def _array_record(content: RecordDict) -> ArrayRecord:
     return record if isinstance(record, ArrayRecord) else ArrayRecord()
 
 
-def _text(config: ConfigRecord, key: str, default: str | None = None) -> str:
+def _text(config: Mapping[str, Any], key: str, default: str | None = None) -> str:
     value = config.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"the message's '{key}' is missing or not a text")
     return value
 
 
-def _round(config: ConfigRecord) -> int:
+def _round(config: Mapping[str, Any]) -> int:
     value = config.get(SERVER_ROUND, config.get(ROUND, 0))
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"the message's '{ROUND}' is not an integer")

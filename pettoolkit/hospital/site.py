@@ -72,6 +72,7 @@ class Site:
     _encodings: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
     _first_row: npt.NDArray[np.int64] | None = field(default=None, init=False, repr=False)
     _hashed: tuple[Contract, str] | None = field(default=None, init=False, repr=False)
+    _narrowed: dict[FeatureSet, tuple[Contract, Contract]] = field(default_factory=dict, init=False, repr=False)
 
     def split(self, seed: int) -> Split:
         """The split of this hospital's patients for a run's seed."""
@@ -164,7 +165,10 @@ class Site:
 
     def _contract(self, features: str) -> Contract:
         chosen: FeatureSet = "full" if features == "full" else "compact"
-        return self.contract.select(chosen)
+        made = self._narrowed.get(chosen)
+        if made is None or made[0] is not self.contract:
+            made = self._narrowed[chosen] = (self.contract, self.contract.select(chosen))
+        return made[1]
 
     def _encoded(self, features: str) -> tuple[torch.Tensor, torch.Tensor]:
         if features not in self._encodings:

@@ -48,7 +48,7 @@ def test_it_equals_federated(strategy: str, rounds: int) -> None:
 class Recorder(MeteredGrid):
     """A coordinator that keeps everything it sent and got."""
 
-    held: list[bytes]
+    held: list[flower.Packed]
 
     def _exchange(self, messages, *rest):  # type: ignore[no-untyped-def]
         messages = list(messages)
@@ -66,7 +66,7 @@ def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt
         recorder = Recorder(grid)
         coordinate(recorder, spec)
     scheme, _ = scheme_of(spec, contract_of(spec))
-    everything = b"".join(recorder.held) + scheme.add_context()
+    everything = b"".join(part for packed in recorder.held for part in packed if part) + scheme.add_context()
     ciphertexts = [
         wire.blobs_of(m.content)
         for m in map(_message, recorder.held)
@@ -77,7 +77,7 @@ def test_from_everything_the_coordinator_held_it_can_neither_decrypt_nor_encrypt
     assert secret.to_bytes()[-96:-32] not in everything
     assert len(scheme.add_context()) < 200
     assert ciphertexts
-    for attempt in (scheme.add_context(), b"".join(recorder.held)):
+    for attempt in (scheme.add_context(), b"".join(part for packed in recorder.held for part in packed if part)):
         with pytest.raises(PetError):
             SecretKey.from_bytes(attempt)
     own = SecretKey.create(scheme)  # the best it can do: a key of its own
@@ -97,7 +97,7 @@ def carried(site: Site) -> SecretKey:
     return SecretKey.load(path)
 
 
-def _message(data: bytes) -> Message:
+def _message(data: flower.Packed) -> Message:
     return flower.unpack(data)
 
 

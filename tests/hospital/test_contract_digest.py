@@ -19,3 +19,17 @@ def test_a_contract_replaced_between_two_messages_is_noticed() -> None:
 
     with pytest.raises(Refused, match="is not this hospital's"):
         site.narrowed(spec)
+
+
+def test_a_replaced_contract_is_narrowed_anew() -> None:
+    spec, site = small.spec("pooled"), small.hospitals()["north"]
+    before = site.narrowed(spec)
+    assert site.narrowed(spec) is before
+
+    site.contract = small.CONTRACT.model_copy(
+        update={"columns": small.CONTRACT.columns[:1] + small.CONTRACT.columns[2:]}
+    )
+
+    assert [c.name for c in site.narrowed(spec).columns] == [
+        c.name for c in before.columns if c.name != small.CONTRACT.columns[1].name
+    ]
