@@ -97,7 +97,7 @@ def pack_all(messages: Iterable[Message]) -> Iterator[Packed]:
 
 def unpack(packed: Packed) -> Message:
     """Inverse of :func:`pack`; shares nothing with the message that was packed."""
-    return Unpacker().unpack(packed)
+    return _message(packed, None if packed.content is None else load_content(packed.content))
 
 
 class Unpacker:
@@ -109,16 +109,20 @@ class Unpacker:
 
     def unpack(self, packed: Packed) -> Message:
         """Inverse of :func:`pack`."""
-        head, content = ProtoMessage.FromString(packed.head), None
-        if packed.content is not None:
-            if packed.content != self._data:
-                self._data, self._content = packed.content, load_content(packed.content)
-            content = _twin(self._content)
-        error = error_from_proto(head.error) if head.HasField("error") else None
-        message = make_message(metadata_from_proto(head.metadata), content, error)
-        if packed.content is not None:
-            message.__dict__[_SIZE] = content, len(packed.content)
-        return message
+        if packed.content is None:
+            return _message(packed, None)
+        if packed.content != self._data:
+            self._data, self._content = packed.content, load_content(packed.content)
+        return _message(packed, _twin(self._content))
+
+
+def _message(packed: Packed, content: RecordDict | None) -> Message:
+    head = ProtoMessage.FromString(packed.head)
+    error = error_from_proto(head.error) if head.HasField("error") else None
+    message = make_message(metadata_from_proto(head.metadata), content, error)
+    if packed.content is not None:
+        message.__dict__[_SIZE] = content, len(packed.content)
+    return message
 
 
 _SIZE = "pettoolkit_size"
