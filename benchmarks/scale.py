@@ -138,6 +138,8 @@ def flower_simulation(sites: dict[str, Site], spec: RunSpec) -> None:
 
         @server.main()
         def main(grid: Any, context: Any) -> None:
+            while len(list(grid.get_node_ids())) < len(sites):  # they sign in one by one
+                time.sleep(0.01)
             coordinate(grid, spec)
 
         run_simulation(server, client, num_supernodes=len(sites), backend_config={"client_resources": {"num_cpus": 1}})
