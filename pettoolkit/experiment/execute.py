@@ -43,8 +43,9 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = 
     Parameters
     ----------
     journal
-        File that an interrupted training of this cell left, or will leave: it goes on where it was. Only used where
-        hospitals keep nothing from round to round; whoever keeps the result deletes it.
+        File that an interrupted training of this cell left, or will leave: it goes on where it was. Only to be given
+        where hospitals have kept what they kept then (:mod:`.unfinished`): one who comes back with nothing would have
+        forgotten what was spent. Whoever keeps the result deletes it.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = 
         reset()
     before = usage_of(grid)
     metered = metered_for(grid, spec)
-    metered.resume(Journal(journal) if journal is not None and resumable(spec) else None)
+    metered.resume(None if journal is None else Journal(journal))
     outcome = coordinate(metered, spec)
     metered.resume(None)
     after = usage_of(grid)
@@ -103,15 +104,6 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = 
         ),
     )
     return Executed(result, predictions, outcome.models, quality.files, outcome.released_table)
-
-
-def resumable(spec: RunSpec) -> bool:
-    """Whether a training can go on from what the coordinator wrote down: its hospitals hold no state of the run.
-
-    Under differential privacy they do (the ledger), in encrypted arms too (the shared model), and one who
-    comes back with nothing would have forgotten what was spent: such a cell starts again as a whole.
-    """
-    return spec.arm == "federated" and spec.dp is None
 
 
 def metered_for(grid: Grid, spec: RunSpec) -> MeteredGrid:

@@ -111,9 +111,32 @@ def places(
     if folder is not None:
         return given(experiment, specs, folder, hospitals)
     root = stack.enter_context(scratch_folder()) if root is None else root
-    found = {name: root / digest_of(name)[:16] / "keys" for name in hospitals}
-    carry(experiment, specs, found)
+    found = _own(root, hospitals)
+    if not any(folder.is_dir() for folder in found.values()):  # else a stopped run made them, and goes on with them
+        carry(experiment, specs, found)
     return found
+
+
+def complete(experiment: str, specs: Iterable[RunSpec], hospitals: Iterable[str], root: Path) -> bool:
+    """Whether the hospitals have no keys below ``root`` yet, or all that these runs need."""
+    from pettoolkit.arms.keyring import key_requests
+    from pettoolkit.encryption import keys
+
+    folders = _own(root, hospitals).values()
+    if not any(folder.is_dir() for folder in folders):
+        return True
+    try:
+        for request in key_requests(experiment, specs):
+            for folder in folders:
+                for run in request.use.runs:
+                    keys.find(folder, request.use.purpose, request.scheme, run)
+    except PetError:
+        return False
+    return True
+
+
+def _own(root: Path, hospitals: Iterable[str]) -> dict[str, Path]:
+    return {name: root / digest_of(name)[:16] / "keys" for name in hospitals}
 
 
 def counts_of(folder: Path, hospital: str) -> Path:

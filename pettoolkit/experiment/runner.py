@@ -18,21 +18,18 @@ from pettoolkit.errors import BadInput, EngineFailed, PetError
 from pettoolkit.experiment import deployed
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.experiment.hospitals import hospitals, kept_folder
 from pettoolkit.experiment.matrix import config_hash, expand, spec_hash, without_nobodys_rows
 from pettoolkit.experiment.notes import shown_notes, untrainable
-from pettoolkit.experiment.scratch import scratch_folder
 from pettoolkit.experiment.sizes import without_large_deltas
 from pettoolkit.experiment.together import together
+from pettoolkit.experiment.unfinished import Unfinished
 from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary, digest_of
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from pettoolkit.hospital.site import Site
     from pettoolkit.tracking.store import Store
-
-UNFINISHED = "unfinished"
-"""Folder beside the results: journals of trainings that were stopped, from which the same command goes on."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +154,8 @@ def run(
     prepared = replace(prepare(config), keys=keys)
     with _store(config) as store, store.lock():
         store.begin(config.name)
+        unfinished = Unfinished(Path(config.tracking.dir), config.name, prepared.current)
+        unfinished.begin(afresh=force)
         reports: list[CellReport] = []
         todo: list[RunSpec] = []
         for cell in _planned(prepared, store):
@@ -167,7 +166,9 @@ def run(
             else:
                 todo.append(cell.spec)
         if todo:
-            reports += _run_cells(prepared, todo, store, engine, workers, progress or _quiet, config_text)
+            say = progress or _quiet
+            reports += _run_cells(prepared, todo, store, unfinished, engine, workers, say, config_text)
+        unfinished.end()
         summaries = summaries_of(store, reports)
         store.supersede(config.name, prepared.current, config.seeds, prepared.name_of_cohort)
         new = any(report.status == "done" for report in reports)
@@ -272,6 +273,7 @@ def _run_cells(
     prepared: Prepared,
     todo: Sequence[RunSpec],
     store: Store,
+    unfinished: Unfinished,
     asked: str | None,
     workers: int | None,
     say: Progress,
@@ -280,10 +282,11 @@ def _run_cells(
     reports: list[CellReport] = []
     with ExitStack() as stack:
         real = prepared.config.engine == deployed.ENGINE
-        grid = None if real else _opened(prepared, todo, asked, workers, say, stack)
+        kept = None if real else kept_folder(prepared, todo, unfinished)
+        grid = None if real else _opened(prepared, todo, asked, workers, say, stack, kept)
         for done, spec in enumerate(todo):
             say(_title(spec), done, len(todo))
-            reports.append(_run_cell(prepared, grid, spec, store, config_text))
+            reports.append(_run_cell(prepared, grid, spec, store, unfinished, config_text))
         say("done", len(todo), len(todo))
     return reports
 
@@ -295,7 +298,13 @@ def _where(error: Exception) -> str:
 
 
 def _opened(
-    prepared: Prepared, todo: Sequence[RunSpec], asked: str | None, workers: int | None, say: Progress, stack: ExitStack
+    prepared: Prepared,
+    todo: Sequence[RunSpec],
+    asked: str | None,
+    workers: int | None,
+    say: Progress,
+    stack: ExitStack,
+    kept: Path | None,
 ) -> Grid:
     """The grid that was asked for; the file's own engine may give way to this process, and that is said."""
     import torch
@@ -307,29 +316,37 @@ def _opened(
     engine = asked or prepared.config.engine
     say(f"starting {engine} with {len(prepared.cohort.hospitals)} hospitals", 0, len(todo))
     try:
-        return stack.enter_context(open_grid(engine, build_app, hospitals(prepared, todo, engine, stack), workers))
+        return stack.enter_context(
+            open_grid(engine, build_app, hospitals(prepared, todo, engine, stack, kept), workers)
+        )
     except EngineFailed as error:
         if asked is not None or engine == "inline":
             raise
         say(f"{error}; going on in this process (engine: inline)", 0, len(todo))
-    return stack.enter_context(open_grid("inline", build_app, hospitals(prepared, todo, "inline", stack)))
+    return stack.enter_context(open_grid("inline", build_app, hospitals(prepared, todo, "inline", stack, kept)))
 
 
-def _run_cell(prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store, config_text: str) -> CellReport:
+def _run_cell(
+    prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store, unfinished: Unfinished, config_text: str
+) -> CellReport:
     from pettoolkit.evaluation.predictions import to_bytes
     from pettoolkit.experiment.cellreports import cell_files
     from pettoolkit.experiment.execute import execute, weights_of
 
     try:
         name = prepared.hash_of(spec)
-        journal = Path(prepared.config.tracking.dir) / UNFINISHED / f"{name}.journal"
-        done = deployed.execute(prepared.config, spec, name) if grid is None else execute(grid, spec, name, journal)
+        if grid is None:
+            done = deployed.execute(prepared.config, spec, name)
+        else:
+            done = execute(grid, spec, name, unfinished.journal(spec, name))
         files = cell_files(done, prepared.config.responsible)
     except EngineFailed:
         raise
     except PetError as error:
+        unfinished.failed(spec)
         return CellReport(spec, "failed", reason=str(error))
     except Exception as error:  # one cell must not take the others with it; its text may quote a record
+        unfinished.failed(spec)
         return CellReport(spec, "failed", reason=_where(error))
     run_id = store.log_cell(
         prepared.config.name,
@@ -340,41 +357,8 @@ def _run_cell(prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store
         identity=prepared.identity_of(spec),
         files=files,
     )
-    journal.unlink(missing_ok=True)
+    unfinished.finished(spec, name)
     return CellReport(spec, "done", done.result, run_id)
-
-
-def hospitals(prepared: Prepared, todo: Sequence[RunSpec], engine: str, stack: ExitStack) -> dict[str, Site]:
-    """The simulated hospitals; if a cell needs keys, their files lie in each one's own folder.
-
-    Those of Ray keep store and ledgers in files, so that a worker that is killed comes back with what its
-    hospitals already knew and had spent.
-    """
-    from pettoolkit.experiment import keyfiles
-    from pettoolkit.hospital import store as stores
-    from pettoolkit.hospital.site import Site
-
-    root = None if engine == "inline" else stack.enter_context(scratch_folder())
-
-    def own_folder(name: str) -> Path | None:
-        return None if root is None else root / digest_of(name)[:16]
-
-    def own_store(folder: Path | None) -> stores.Store:
-        return stores.MemoryStore() if folder is None else stores.FileStore(folder)
-
-    places = keyfiles.places(prepared.config.name, todo, sorted(prepared.cohort.hospitals), prepared.keys, root, stack)
-    return {
-        name: Site(
-            name,
-            hospital.rows,
-            prepared.cohort.contract,
-            store=own_store(own_folder(name)),
-            keys=places.get(name),
-            key_counts=None if prepared.keys is None else stores.FileStore(keyfiles.counts_of(prepared.keys, name)),
-            folder=own_folder(name),
-        )
-        for name, hospital in prepared.cohort.hospitals.items()
-    }
 
 
 def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> tuple[CellReport, ...]:

@@ -16,6 +16,7 @@ from pettoolkit.experiment import runner
 from pettoolkit.experiment.execute import execute
 from pettoolkit.experiment.load import load
 from pettoolkit.experiment.notes import DROPPED
+from pettoolkit.experiment.unfinished import UNFINISHED
 from pettoolkit.federation import engine as engines
 from tests import small_cohort as small
 from tests.arms.faults import VICTIM, FaultyGrid
@@ -98,10 +99,10 @@ def test_a_failed_cell_takes_no_finished_one_with_it(
 
     monkeypatch.setattr(engines, "open_grid", faulty)
     first = runner.run(config)
-    stopped = list((tmp_path / "mlruns" / runner.UNFINISHED).iterdir())
+    stopped = list((tmp_path / "mlruns" / UNFINISHED).rglob("*.journal"))
     monkeypatch.setattr(engines, "open_grid", real)
     second = runner.run(config)
-    left = list((tmp_path / "mlruns" / runner.UNFINISHED).iterdir())
+    left = list((tmp_path / "mlruns" / UNFINISHED).rglob("*"))
 
     assert (len(stopped), left) == (1, [])
     assert [cell.status for cell in first.cells] == ["done", "failed"]
