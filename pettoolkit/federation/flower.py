@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,20 +79,24 @@ class Packed(NamedTuple):
 
 def pack(message: Message) -> Packed:
     """Bytes of a whole message."""
-    return next(pack_all([message]))
+    return Packer().pack(message)
 
 
-def pack_all(messages: Iterable[Message]) -> Iterator[Packed]:
-    """Pack messages one by one; a content that all of them carry is written once."""
-    written: RecordDict | None = None
-    data: bytes | None = None
-    for message in messages:
+class Packer:
+    """Packs messages; a content that the message before carried too is written once, and must not change meanwhile."""
+
+    def __init__(self) -> None:
+        self._content: RecordDict | None = None
+        self._data: bytes | None = None
+
+    def pack(self, message: Message) -> Packed:
+        """Bytes of a whole message."""
         content = message.content if message.has_content() else None
-        if content is not written:
-            written, data = content, None if content is None else dump_content(content)
+        if content is not self._content:
+            self._content, self._data = content, None if content is None else dump_content(content)
         error = error_to_proto(message.error) if message.has_error() else None
         head = ProtoMessage(metadata=metadata_to_proto(message.metadata), error=error)
-        yield Packed(head.SerializeToString(), data)
+        return Packed(head.SerializeToString(), self._data)
 
 
 def unpack(packed: Packed) -> Message:
@@ -230,10 +234,12 @@ def run_superlink() -> None:
     """Be Flower's SuperLink, with the arguments of this process, behind :class:`.gate.Gate`."""
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
+    from flwr.superlink.servicer.fleet import fleet_handlers
     from starlette.middleware import Middleware
 
-    from pettoolkit.federation.gate import Gate
+    from pettoolkit.federation.gate import Gate, of_its_own
 
+    vars(fleet_handlers)["push_messages"] = of_its_own(fleet_handlers.push_messages)
     theirs = extensions.get_middleware
     vars(extensions)["get_middleware"] = lambda: (Middleware(Gate), *theirs())
     flower_superlink()

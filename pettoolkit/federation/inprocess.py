@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import Message
 
 from pettoolkit.federation import flower
+from pettoolkit.federation.deadline import Late, within
 from pettoolkit.federation.host import AppFactory, Host, HostedGrid
 from pettoolkit.federation.memory import peak_rss_mb
 
@@ -16,7 +17,8 @@ class InProcessGrid(HostedGrid):
     """Hospitals in this process, asked in sorted order; two runs give the same bits.
 
     Messages and replies are really serialised, so that nobody shares an array with anybody.
-    A ``timeout`` has no effect: a hospital that hangs here hangs the caller.
+    Since they are asked one after the other, each may take the whole ``timeout``; see :func:`.deadline.within` for
+    what it can't end.
 
     Parameters
     ----------
@@ -35,8 +37,15 @@ class InProcessGrid(HostedGrid):
 
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
         replies = []
-        for message, packed in zip(messages, flower.pack_all(messages), strict=True):
-            answer = self._host.answer(packed)
+        packer = flower.Packer()
+        for message in messages:
+            request = packer.pack(message)
+            try:
+                with within(timeout):
+                    answer = self._host.answer(request)
+            except Late:
+                replies.append(flower.error_reply(message, flower.UNAVAILABLE, "gave no answer in time"))
+                continue
             replies.append(self._read(self.site_of[message.metadata.dst_node_id], answer))
         self._rss["in-process"] = peak_rss_mb()
         return replies

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flwr.app import Message
@@ -25,6 +25,9 @@ START_SECONDS = 300.0
 """Time that a worker has to start (it may import torch on a busy machine)."""
 DEATHS_PER_ROUND = 2
 """A worker that dies so often in one round is not made anew in it."""
+
+AHEAD = 8
+"""Messages that a worker is given before it has answered the first: more would only fill the coordinator's memory."""
 
 
 class RayGrid(HostedGrid):
@@ -141,22 +144,31 @@ class _Delivery:
     def __init__(self, grid: RayGrid, deadline: float | None) -> None:
         self._grid = grid
         self._deadline = deadline
+        self._packer = flower.Packer()
+        self._queued: dict[int, deque[Message]] = {}  # by worker, beyond what it has been asked already
         self._waiting: dict[Any, Message] = {}  # Ray's reference to the answer -> the message, in order of asking
+        self._asked: Counter[int] = Counter()  # by worker: how many of those are waited for
         self._replies: list[Message] = []
         self._deaths: Counter[int] = Counter()
 
     def run(self, messages: list[Message]) -> list[Message]:
-        """Ask everybody before waiting for anybody, then collect."""
+        """Keep every worker asked, and collect."""
         import ray
 
-        self._ask(messages)
+        for message in messages:
+            self._queued.setdefault(self._owner(message), deque()).append(message)
+        self._ask(self._queued)
         while self._waiting:
             left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
             ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=left)
             if not ready:
                 self._give_up()
-            elif not self._collect(ready[0]):
-                self._bury(self._owner(self._waiting[ready[0]]))
+                continue
+            owner = self._owner(self._waiting[ready[0]])
+            if self._collect(ready[0]):
+                self._ask([owner])
+            else:
+                self._bury(owner)
         return self._replies
 
     def busy(self) -> set[int]:
@@ -169,35 +181,44 @@ class _Delivery:
     def _site(self, message: Message) -> str:
         return self._grid.site_of[message.metadata.dst_node_id]
 
-    def _ask(self, messages: list[Message]) -> None:
-        missing = sorted({self._owner(m) for m in messages if self._grid._workers[self._owner(m)] is None})
+    def _ask(self, owners: Iterable[int]) -> None:
+        """Ask these workers what is queued for them, up to :data:`AHEAD`."""
+        missing = sorted(owner for owner in owners if self._queued[owner] and self._grid._workers[owner] is None)
         if missing:
             self._grid.recreated += len(missing)
             self._grid._start(missing)
-        for message, packed in zip(messages, flower.pack_all(messages), strict=True):
-            worker = self._grid._workers[self._owner(message)]
-            self._waiting[worker.answer.remote(packed)] = message
+        for owner in owners:
+            while self._queued[owner] and self._asked[owner] < AHEAD:
+                message = self._queued[owner].popleft()
+                reference = self._grid._workers[owner].answer.remote(self._packer.pack(message))
+                self._waiting[reference] = message
+                self._asked[owner] += 1
+
+    def _take(self, reference: Any) -> Message:
+        """No longer wait for an answer."""
+        message = self._waiting.pop(reference)
+        self._asked[self._owner(message)] -= 1
+        return message
 
     def _collect(self, reference: Any) -> bool:
         """Take one answer; ``False`` if there is none because its worker died."""
         import ray
 
-        message = self._waiting[reference]
         try:
             answer, rss = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            self._fail(reference, flower.RAISED, safe_reason(error.cause))
+            self._fail(self._take(reference), flower.RAISED, safe_reason(error.cause))
             return True
         except ray.exceptions.RayError:
             return False
-        del self._waiting[reference]
+        message = self._take(reference)
         name = _name(self._owner(message))
         self._grid._rss[name] = max(self._grid._rss.get(name, 0.0), rss)
         self._replies.append(self._grid._read(self._site(message), answer))
         return True
 
-    def _fail(self, reference: Any, code: int, reason: str) -> None:
-        self._replies.append(flower.error_reply(self._waiting.pop(reference), code, reason))
+    def _fail(self, message: Message, code: int, reason: str) -> None:
+        self._replies.append(flower.error_reply(message, code, reason))
 
     def _bury(self, index: int) -> None:
         """Keep what a dead worker had answered; ask its other hospitals again, or fail them the second time."""
@@ -207,27 +228,33 @@ class _Delivery:
             for reference, message in list(self._waiting.items())
             if self._owner(message) == index and not self._collect(reference)
         ]
-        if not lost:
+        queue = self._queued[index]
+        queue.extendleft(reversed([self._take(reference) for reference in lost]))
+        if not queue:
             return
-        self._deaths[index] += 1
+        self._deaths[index] += bool(lost)
         if self._deaths[index] < DEATHS_PER_ROUND:
-            self._ask([self._waiting.pop(reference) for reference in lost])
+            self._ask([index])
             return
         # A worker answers in the order of asking: the first one lost is the one it died with.
-        suspect = self._site(self._waiting[lost[0]])
-        for reference in lost:
-            reason = f"its worker died {DEATHS_PER_ROUND} times in this round, while hospital {suspect} was working"
-            self._fail(reference, flower.UNAVAILABLE, reason)
+        suspect = self._site(queue[0])
+        reason = f"its worker died {DEATHS_PER_ROUND} times in this round, while hospital {suspect} was working"
+        while queue:
+            self._fail(queue.popleft(), flower.UNAVAILABLE, reason)
 
     def _give_up(self) -> None:
         """Time is over: whoever has not answered is failed, and its worker ended, since it may hang."""
         first = {self._owner(message): self._site(message) for message in reversed(list(self._waiting.values()))}
         for index in self.busy():
             self._grid._end(index)
-        for reference, message in list(self._waiting.items()):
+        late = [self._take(reference) for reference in list(self._waiting)]
+        for queue in self._queued.values():
+            late += queue
+            queue.clear()
+        for message in late:
             suspect = first[self._owner(message)]
             behind = "" if suspect == self._site(message) else f" (it waited behind hospital {suspect})"
-            self._fail(reference, flower.UNAVAILABLE, f"gave no answer in time{behind}")
+            self._fail(message, flower.UNAVAILABLE, f"gave no answer in time{behind}")
 
 
 class Worker:

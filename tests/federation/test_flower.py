@@ -98,8 +98,8 @@ def test_messages_with_one_content_come_with_a_content_each():
             "metrics": MetricRecord({"loss": [1.0]}),
         }
     )
-    unpacker = flower.Unpacker()
-    one, two = (unpacker.unpack(p) for p in flower.pack_all(Message(shared, node, "train") for node in (1, 2)))
+    packer, unpacker = flower.Packer(), flower.Unpacker()
+    one, two = (unpacker.unpack(packer.pack(Message(shared, node, "train"))) for node in (1, 2))
     assert (one.metadata.dst_node_id, two.metadata.dst_node_id) == (1, 2)
     assert one.content == two.content == shared
 
@@ -118,8 +118,8 @@ def test_each_message_of_a_batch_has_its_own_content():
     batch = [Message(content, 1, "train") for content in contents]
     batch.append(flower.error_reply(batch[0], flower.RAISED, "ValueError"))
     batch.append(Message(contents[0], 2, "train"))
-    unpacker = flower.Unpacker()
-    back = [unpacker.unpack(packed) for packed in flower.pack_all(batch)]
+    packer, unpacker = flower.Packer(), flower.Unpacker()
+    back = [unpacker.unpack(packer.pack(message)) for message in batch]
     assert [m.content["c"]["n"] for m in back if m.has_content()] == [1, 2, 1, 1]
     assert back[3].error.reason == "ValueError"
 

@@ -14,7 +14,7 @@ from federation_app import PATIENT, SITES, WEIGHTS, broken_factory, make_app, re
 from flwr.serverapp.strategy import FedAvg
 
 from pettoolkit.errors import EngineFailed, SiteFailed
-from pettoolkit.federation import memory, wire
+from pettoolkit.federation import memory, ray_grid, wire
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.federation.ray_grid import RayGrid
@@ -145,6 +145,13 @@ def test_patient_text_never_crosses(shared, capfd):
     assert PATIENT not in "".join(capfd.readouterr())
 
 
+@pytest.fixture(params=[1, 8])
+def ahead(request, monkeypatch):
+    """Messages that a worker has at a time: the others of its hospitals' are kept back, or given to it at once."""
+    monkeypatch.setattr(ray_grid, "AHEAD", request.param)
+
+
+@pytest.mark.usefixtures("ahead")
 def test_a_killed_worker_is_recreated_and_only_its_hospitals_are_asked_again(five, shared, folder, capfd):
     before, recreated = metric(ask(five, "where"), "pid"), shared.recreated
     replies = ask(five, "log", instead={"cedar": "die_once"})
@@ -155,6 +162,8 @@ def test_a_killed_worker_is_recreated_and_only_its_hospitals_are_asked_again(fiv
     # the other worker's hospitals once; one of the killed worker's twice only if its answer died on the way with it
     assert [asked[site] for site in SECOND] == [1] * len(SECOND)
     assert moved(before, metric(ask(five, "where"), "pid")) == FIRST
+    for name in ("log", "died"):
+        (folder / name).unlink()
     assert capfd.readouterr() == ("", "")
 
 
@@ -164,12 +173,14 @@ def test_a_worker_killed_between_rounds_is_recreated(five):
     assert moved(before, metric(ask(five, "where"), "pid")) == SECOND
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_worker_that_dies_twice_in_a_round_fails_its_hospitals_by_name(five):
     with pytest.raises(SiteFailed, match=r"hospital birch, elm: its worker died 2 times .*while hospital birch was"):
         ask(five, "count", instead={"birch": "die"})
     assert list(ask(five, "count")) == sorted(SITES)  # the next round has a new worker
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_hospital_that_hangs_is_named_and_its_worker_ended(shared):
     grid = MeteredGrid(shared, on_failure="drop", min_sites=2)
     before = metric(ask(grid, "where"), "pid")
