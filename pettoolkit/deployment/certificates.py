@@ -94,6 +94,12 @@ def fingerprint(public: Path) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
+def public_pem(public: Path) -> bytes:
+    """A public node key in the form in which a SuperLink registers it."""
+    key = serialization.load_ssh_public_key(public.read_bytes())
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def pem(certificate: x509.Certificate) -> bytes:
     """A certificate as its file."""
     return certificate.public_bytes(serialization.Encoding.PEM)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from pettoolkit.arms.app import coordinate
+from pettoolkit.deployment.certificates import public_pem
 from pettoolkit.deployment.folders import Coordinator
 from pettoolkit.errors import PetError
 from pettoolkit.evaluation.outside import summaries
@@ -59,7 +60,7 @@ def main(grid: Grid, context: Context) -> None:
         raise ValueError(f"run config: '{JOB}' is no name of a run")
     try:
         spec = from_json(RunSpec, json.loads(str(context.run_config[SPEC])))
-        found = {"deployed": to_json(carry_out(grid, spec, folder.keys.ask_again))}
+        found = {"deployed": to_json(carry_out(grid, spec, folder.keys.ask_again, keys_of(folder)))}
     except PetError as error:
         found = {"refused": str(error)}
     except Exception as error:  # its text may quote what a hospital sent
@@ -68,15 +69,29 @@ def main(grid: Grid, context: Context) -> None:
     write_private(folder.runs / f"{job}.json", json.dumps(found).encode())
 
 
-def carry_out(grid: Grid, spec: RunSpec, ask_again: float = AGAIN) -> Deployed:
+def keys_of(folder: Coordinator) -> dict[bytes, str]:
+    """Hospital of each public node key (PEM) that lies in the coordinator's folder."""
+    files = {name: folder.node(name) for name in folder.federation.hospitals}
+    return {public_pem(file): name for name, file in files.items() if file.is_file()}
+
+
+def carry_out(grid: Grid, spec: RunSpec, ask_again: float = AGAIN, keys: Mapping[bytes, str] | None = None) -> Deployed:
     """The arm's outside half and the judge's questions, over a grid that asks again where a reply was lost.
 
     Parameters
     ----------
     ask_again
         Seconds after which a hospital that has not answered is asked again.
+    keys
+        Hospital of each public node key: a node can't say that it is another one. None believes what nodes say.
     """
-    metered = _metered(PersistentGrid(grid, len({*spec.sites, *spec.unseen}), again=ask_again), spec)
+    persistent = PersistentGrid(grid, len({*spec.sites, *spec.unseen}), again=ask_again)
+
+    def owners() -> dict[int, str]:
+        known = persistent.node_keys()
+        return {node: keys[key] for node, key in known.items() if key in keys} if keys is not None else {}
+
+    metered = _metered(persistent, spec, None if keys is None else owners)
     outcome = coordinate(metered, spec)
     metered.readmit()  # the model is judged on the patients of those too who failed while it was trained
     figures = summaries(metered, spec, outcome.models)
@@ -84,7 +99,7 @@ def carry_out(grid: Grid, spec: RunSpec, ask_again: float = AGAIN) -> Deployed:
     return Deployed(replace(outcome, exposure=exposure), figures, metered.drops)
 
 
-def _metered(grid: Grid, spec: RunSpec) -> MeteredGrid:
+def _metered(grid: Grid, spec: RunSpec, owners: Callable[[], Mapping[int, str]] | None) -> MeteredGrid:
     """The meter of a cell, which keeps its fault policy; hospitals of other runs are left alone."""
     faults, drop = spec.faults, spec.faults.get("on_failure") == "drop"
     return MeteredGrid(
@@ -94,4 +109,5 @@ def _metered(grid: Grid, spec: RunSpec) -> MeteredGrid:
         min_sites=(faults.get("min_sites") or max(1, len(spec.sites) - 1)) if drop else None,
         counted=spec.sites,
         timeout=float(faults.get("round_timeout", 600)),
+        owners=owners,
     )

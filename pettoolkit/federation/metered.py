@@ -68,6 +68,9 @@ class MeteredGrid(Grid):
         The hospitals of which ``min_sites`` must remain; all that take part if ``None``.
     timeout
         Seconds that a round may take where the caller does not say.
+    owners
+        Gives the hospital of each node id, where that is known from more than what the node says (its key): a node
+        that says another name has failed, and one that belongs to nobody is not heard.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class MeteredGrid(Grid):
         min_sites: int | None = None,
         counted: Iterable[str] | None = None,
         timeout: float | None = None,
+        owners: Callable[[], Mapping[int, str]] | None = None,
     ) -> None:
         if on_failure not in ("fail", "drop"):
             raise BadInput(f"faults.on_failure: must be 'fail' or 'drop' (got '{on_failure}')")
@@ -99,6 +103,7 @@ class MeteredGrid(Grid):
         self._at_once = 0
         self._judge: Judge | None = None
         self._timeout = timeout
+        self._owners = owners
         self._book = _Book()
         self._usage_before = _usage_of(inner)
 
@@ -343,9 +348,13 @@ class MeteredGrid(Grid):
         """Fill the book from the replies; return what is wrong with named nodes, and with those without a name."""
         problems: dict[str, str] = {}
         nameless: list[str] = []
+        owners = None if self._owners is None else self._owners()
         for reply in replies:
-            site, node = _named_site(reply), reply.metadata.src_node_id
+            node = reply.metadata.src_node_id
+            site = _named_site(reply) if owners is None else owners.get(node, "")
             fault = fault_of(site, reply, expected_of(hello)) or ("" if site else "gives no name")
+            if not site and owners is not None and reply.has_content():
+                fault = "its node key is that of no hospital"
             if not site:
                 nameless.append(f"node {node}: {fault}")
                 continue

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from flwr.app import Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -78,6 +79,11 @@ class PersistentGrid(Grid):
         while len(found := sorted(self._inner.get_node_ids())) < self._nodes and self._clock() < end:
             self._sleep(POLL)
         return found
+
+    def node_keys(self) -> dict[int, bytes]:
+        """Public key (PEM) by which each connected node proves who it is, as the SuperLink has registered it."""
+        nodes: Iterable[NodeInfo] = getattr(self._inner, "get_nodes")()  # noqa: B009 - of Flower's own grid alone
+        return {node.node_id: node.public_key for node in nodes}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """As the inner grid's: nothing is repeated."""

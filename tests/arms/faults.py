@@ -154,6 +154,8 @@ class HangingSite(Site):
         """Wait for a signal that nobody sends."""
         return threading.Event().wait()
 
+    table = part  # type: ignore[assignment]
+
 
 class BrokenSite(Site):
     """A hospital whose own code fails, with a patient's values in the text of the error."""

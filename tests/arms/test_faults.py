@@ -123,6 +123,27 @@ def test_a_ciphertext_under_a_foreign_key_joins_no_sum(arm: str) -> None:
         coordinate(grid, spec_of(arm))
 
 
+@pytest.mark.parametrize("arm", [*GOES_ON, *STOPS])
+def test_in_this_process_a_hospital_that_hangs_is_named(arm: str) -> None:
+    sites = hosted(arm)
+    sites[VICTIM] = HangingSite(VICTIM, tables()[VICTIM], small.CONTRACT, keys=keys(arm))  # type: ignore[arg-type]
+    spec = RunSpec(**{**spec_of(arm).__dict__, "faults": {"round_timeout": 1.0}})
+    with small.grid(sites) as grid, pytest.raises(SiteFailed, match=f"hospital {VICTIM}: gave no answer in time"):
+        coordinate(MeteredGrid(grid), spec)
+
+
+def test_in_this_process_the_others_go_on_without_a_hospital_that_hangs() -> None:
+    sites = hosted("federated")
+    sites[VICTIM] = HangingSite(VICTIM, tables()[VICTIM], small.CONTRACT)  # type: ignore[arg-type]
+    spec = RunSpec(**{**spec_of("federated").__dict__, "faults": {"on_failure": "drop", "round_timeout": 1.0}})
+    with small.grid(sites) as inner:
+        grid = MeteredGrid(inner, on_failure="drop", min_sites=2, sites=small.SITES)
+        found = weights(coordinate(grid, spec))
+    wanted = weights(undisturbed("federated"))
+    assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted)
+    assert [(drop.site, drop.round, drop.reason) for drop in grid.drops] == [(VICTIM, 1, "gave no answer in time")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"), [(DyingSite, "its worker died"), (HangingSite, "gave no answer in time")], ids=["dies", "hangs"]

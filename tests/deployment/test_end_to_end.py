@@ -132,6 +132,17 @@ def test_raw_records_are_refused_by_the_hospital(made: Path, processes: Processe
         submit.run(Coordinator(made / "coordinator"), parties.spec(made, "pooled"))
 
 
+def test_a_node_that_says_anothers_name_is_refused_by_the_name_of_its_key(made: Path, processes: Processes) -> None:
+    settings = made / "hospital-3" / "hospital.yaml"
+    own = settings.read_text()
+    parties.change(settings, name="hospital-2")
+    try:
+        with pytest.raises(Refused, match="hospital-3: the reply says that it comes from hospital hospital-2"):
+            submit.run(Coordinator(made / "coordinator"), parties.spec(made, "federated"))
+    finally:
+        settings.write_text(own)
+
+
 def test_foreign_code_is_not_run(made: Path, processes: Processes) -> None:
     coordinator, mark = Coordinator(made / "coordinator"), made / "foreign-code-ran"
     settings = coordinator.app / "pyproject.toml"
