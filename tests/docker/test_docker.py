@@ -75,6 +75,8 @@ def test_hospitals_see_the_coordinator_and_nobody_sees_a_hospital(compose: dict[
     assert services["mlflow"]["networks"] == ["results"]
     for service in services.values():
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        assert service["init"] is True  # processes of single messages would stay as zombies of the first one
+        assert "build" in service  # an image of that name is in no registry
         assert service["restart"] == "unless-stopped"  # a killed node is let in after half a minute
 
 
