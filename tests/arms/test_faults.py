@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import MetricRecord, RecordDict
 
 from pettoolkit.arms.app import build_app, coordinate
 from pettoolkit.errors import PetError, SiteFailed
+from pettoolkit.federation import wire
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.site import Site
 from pettoolkit.records import Outcome, RunSpec
 from tests import small_cohort as small
+from tests.arms import faults
 from tests.arms.faults import FAULTS, PATIENT, VICTIM, BrokenSite, DyingSite, FaultyGrid, HangingSite
 
 GOES_ON = ("local", "pooled", "federated", "anonymised", "synthetic", "augmented")
@@ -112,6 +115,20 @@ def test_a_hospital_dropped_in_the_second_round_is_noted_with_its_round() -> Non
     assert (drop.site, drop.round, drop.purpose) == (VICTIM, 2, "training")
     assert outcome.rounds == 2
     assert all(np.isfinite(a).all() for a in weights(outcome).values())
+
+
+@pytest.mark.parametrize("claimed", [0.5, 1e300, 1e6, -5.0])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedsgd", "fedmedian"])
+def test_a_weight_that_is_no_number_of_patients_or_changes_joins_no_average(
+    strategy: str, claimed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heavier(content: RecordDict) -> RecordDict:
+        return RecordDict({**content, wire.METRICS: MetricRecord({"num-examples": claimed})})
+
+    monkeypatch.setitem(faults.CHANGES, "weight", heavier)  # type: ignore[index]
+    inner = grid_with("federated", "weight", after=1)
+    with pytest.raises(SiteFailed, match=f"hospital {VICTIM}: metric 'num-examples' is "):
+        coordinate(MeteredGrid(inner), spec_of("federated", strategy=strategy))
 
 
 @pytest.mark.parametrize("arm", STOPS)

@@ -71,14 +71,14 @@ def coordinate(grid: MeteredGrid, spec: RunSpec) -> Outcome:
             kept.append({name: arrays[name].numpy().copy() for name in net.shapes()})
 
     streams = len(spec.sites) > AT_ONCE and spec.options["strategy"] not in ROBUST
-    counted = private.ask_patients(grid, spec) if streams or spec.dp is not None else None
-    patients = None if spec.dp is None else counted
+    counts = private.ask_counts(grid, spec) if streams or spec.dp is not None else {}
+    patients = None if spec.dp is None else sum(counts.values())
     settings = settings_of(spec, patients)
-    heard = Losses()
+    heard = Losses(counts)
     hospitals = grid.only(spec.sites, judge=heard.judge, at_once=AT_ONCE if streams else 0)
     plays = strategy(spec, model, settings, len(hospitals.get_node_ids()), streams=streams)
     if isinstance(plays, StreamedAvg):
-        plays.patients = counted or 0
+        plays.patients = sum(counts.values())
     plays.start(
         grid=hospitals,
         initial_arrays=ArrayRecord({k: Array(v) for k, v in model.items()}),
@@ -121,11 +121,22 @@ def _private_statement(grid: MeteredGrid, spec: RunSpec) -> PrivacyStatement:
     return private.stated(PRIVATE, spec, private.ask_ledgers(grid, spec))
 
 
-class Losses:
-    """The validation losses of all hospitals and rounds: Flower keeps their mean over whoever answered."""
+MOST = 10**9
+"""Largest number of patients that is believed of one hospital."""
 
-    def __init__(self) -> None:
+
+class Losses:
+    """The validation losses of all hospitals and rounds: Flower keeps their mean over whoever answered.
+
+    Parameters
+    ----------
+    counts
+        Training patients of each hospital, where they are known already: its weight, which it can't change on the way.
+    """
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
         self._said: dict[int, dict[str, tuple[float, float]]] = {}
+        self._counts: dict[tuple[str, str], float] = {("update", site): n for site, n in (counts or {}).items()}
 
     def judge(self, site: str, content: RecordDict) -> str:
         """Listen to a reply; see that it has what Flower's averages take for granted, and nothing besides."""
@@ -133,9 +144,15 @@ class Losses:
         names = {"num-examples"} | ({"loss"} if envelope.kind == "metrics" else set())
         if odd := sorted(set(metrics) ^ names):
             return f"metric '{odd[0]}' is missing, or was not asked for"
+        n = metrics["num-examples"]
+        if isinstance(n, list) or not float(n).is_integer() or not 0 <= n <= MOST:
+            return f"metric 'num-examples' is {n}: no number of patients"
+        before = self._counts.setdefault((envelope.kind, site), n)
+        if n != before:
+            return f"metric 'num-examples' is {n:g} and was {before:g}: a hospital's weight can't change in a run"
         if envelope.kind == "metrics":
-            loss, n = metrics["loss"], metrics["num-examples"]
-            if isinstance(loss, list) or isinstance(n, list):
+            loss = metrics["loss"]
+            if isinstance(loss, list):
                 return "its validation loss is a list"
             self._said.setdefault(envelope.round, {})[site] = float(loss), float(n)
         return ""
