@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Message
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
-from pettoolkit.arms.app import coordinate
+from pettoolkit.arms.app import build_app, coordinate
 from pettoolkit.arms.federated import outside
 from pettoolkit.arms.federated.streaming import StreamedAvg, WeightedSum
 from pettoolkit.errors import SiteFailed
 from pettoolkit.federation import flower, wire
+from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.records import DpSpec
 from tests import small_cohort as small
-from tests.arms.faults import VICTIM, FaultyGrid
+from tests.arms.faults import FAULTS, VICTIM, FaultyGrid
+from tests.arms.test_faults import grid_with, spec_of, undisturbed, weights
 
 
 def updates(sites: int, size: int = 50) -> Iterator[tuple[dict[str, np.ndarray], int]]:
@@ -75,6 +78,46 @@ def test_a_streamed_run_goes_on_without_a_hospital_or_fails(monkeypatch: pytest.
     assert [(d.site, d.round) for d in grid.drops] == [(VICTIM, 2)]
     with pytest.raises(SiteFailed, match=f"hospital {VICTIM}: array"):
         coordinate(MeteredGrid(FaultyGrid(small.hospitals(), "nan")), spec)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_in_mid_stream_leaves_the_mean_of_the_others_or_no_model(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "AT_ONCE", 1)  # the one before is summed up already, the one after not asked yet
+    spec = spec_of("federated")
+    found = coordinate(
+        MeteredGrid(grid_with("federated", fault), on_failure="drop", min_sites=2, sites=small.SITES), spec
+    )
+    wanted = weights(undisturbed("federated"))
+    assert all(np.allclose(array, wanted[name], rtol=0, atol=1e-6) for name, array in weights(found).items())
+    with pytest.raises(SiteFailed, match=f"hospital {VICTIM}: "):
+        coordinate(MeteredGrid(grid_with("federated", fault)), spec)
+
+
+class Repeating(InProcessGrid):
+    """Brings the answer of the hospital before once more."""
+
+    def __init__(self) -> None:
+        super().__init__(build_app, small.hospitals())
+        self._before: list[Message] = []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        messages = list(messages)
+        replies = super().send_and_receive(messages, timeout=timeout)
+        training = messages[0].metadata.message_type == "train"
+        before, self._before = self._before, replies if training else []
+        return [*replies, *(before if training else [])]
+
+
+@pytest.mark.parametrize("on_failure", ["fail", "drop"])
+def test_an_answer_that_comes_again_with_the_next_hospitals_is_added_once_or_not_at_all(
+    on_failure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "AT_ONCE", 1)
+    grid = MeteredGrid(Repeating(), on_failure=on_failure, min_sites=2, sites=small.SITES)
+    with pytest.raises(SiteFailed, match="hospital east: node 1 answered and was not asked"):
+        coordinate(grid, small.spec("federated", rounds=1))
 
 
 def peak(sites: int) -> int:
