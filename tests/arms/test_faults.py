@@ -15,7 +15,7 @@ from pettoolkit.federation import wire
 from pettoolkit.federation.engine import open_grid
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.site import Site
-from pettoolkit.records import Outcome, RunSpec
+from pettoolkit.records import DpSpec, Outcome, RunSpec
 from tests import small_cohort as small
 from tests.arms import faults
 from tests.arms.faults import FAULTS, PATIENT, VICTIM, BrokenSite, DyingSite, FaultyGrid, HangingSite
@@ -71,6 +71,44 @@ def test_every_fault_in_every_arm_names_the_hospital_and_gives_no_model(arm: str
     assert f"hospital {VICTIM}: " in said
     assert PATIENT not in said
     assert "9.7" not in said
+
+
+LOCAL, SHARED = DpSpec(3.0, 1e-3), DpSpec(3.0, 1e-3, noise="shared", honest_sites=3)
+PRIVATE = {"federated": LOCAL, "synthetic": LOCAL, "local": LOCAL, "encrypted_aggregation": SHARED}
+
+
+def private(arm: str) -> RunSpec:
+    options = {"strategy": "fedsgd", "rounds": 3} if arm in ("federated", "encrypted_aggregation") else {}
+    return small.spec(arm, dp=PRIVATE[arm], **options)
+
+
+def spent(sites: dict[str, Site], spec: RunSpec) -> dict[str, int]:
+    return {name: len(site.ledgers[spec.run_id].events) for name, site in sites.items() if spec.run_id in site.ledgers}
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "raises"])  # broken code does not get well
+@pytest.mark.parametrize("arm", PRIVATE)
+def test_under_differential_privacy_a_fault_is_named_and_the_next_try_spends_nothing_twice(
+    arm: str, fault: str
+) -> None:
+    spec, sites = private(arm), hosted(arm)
+    after = 1 if arm in ("federated", "encrypted_aggregation") else 0
+    with pytest.raises(SiteFailed, match=f"hospital {VICTIM}: "):
+        coordinate(MeteredGrid(FaultyGrid(sites, fault, after=after)), spec)
+    before = spent(sites, spec)
+    with small.grid(sites) as grid:
+        again = coordinate(MeteredGrid(grid), spec)
+    with small.grid(hosted(arm)) as grid:
+        wanted = coordinate(MeteredGrid(grid), spec)
+
+    assert before.keys() >= {VICTIM}
+    assert all(before.values()), "nothing had been spent"
+    answers = {site: ledger["answers"] for site, ledger in again.privacy.ledgers.items()}
+    assert answers == {site: ledger["answers"] for site, ledger in wanted.privacy.ledgers.items()}
+    assert again.privacy.guarantee == wanted.privacy.guarantee
+    tolerance = 1e-3 if arm == "encrypted_aggregation" else 0
+    expected = weights(wanted)
+    assert all(np.allclose(w, expected[name], rtol=0, atol=tolerance) for name, w in weights(again).items())
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from federation_app import make_app
 
+from pettoolkit.errors import SiteFailed
 from pettoolkit.federation import wire
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.federation.journal import Journal
@@ -48,6 +49,24 @@ def test_nothing_behind_a_damaged_entry_is_believed(path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert len(Journal(path)) == 1
+
+
+@pytest.mark.parametrize("size", [0, 31, 2**40, 2**64 - 1])
+def test_a_size_that_was_tampered_with_is_not_believed(path, size):
+    data = path.read_bytes()
+    path.write_bytes(size.to_bytes(8, "little") + data[8:])
+    assert len(Journal(path)) == 0
+    assert path.stat().st_size == 0
+
+
+def test_an_answer_that_was_forged_stands_the_checks_of_any_other(hosted, tmp_path):
+    journal, asked = Journal(tmp_path / "run.journal"), question(2)
+    forged = wire.reply(site="alder", kind="model", purpose="training", round=2, arrays={"x": np.array([0.0, np.nan])})
+    journal.keep("alder", asked, forged)
+    grid = MeteredGrid(InProcessGrid(make_app, hosted))
+    grid.resume(journal)
+    with pytest.raises(SiteFailed, match="hospital alder: array 'x'"):
+        grid.ask(dict.fromkeys(grid.sites, asked))
 
 
 def test_a_grid_with_a_journal_asks_each_question_once_and_meters_the_same(hosted, tmp_path):
