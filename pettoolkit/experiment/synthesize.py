@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from pettoolkit.cohort.contract import Contract
@@ -27,6 +28,9 @@ EPOCHS = ("ctgan", "tvae")
 """Generators that are fitted in epochs."""
 
 FILTERS = ("none", "exact", "close")
+
+RESAMPLES = 20
+"""Of the patients whom a filter's loss is scored on; only the figure itself is shown."""
 
 MARK = b"pettoolkit"
 """Key of the Parquet file's metadata under which the guarantee is written, as JSON."""
@@ -142,7 +146,34 @@ def _filtered(
     kept = release_filter_of(made, patients, contract, "close" if wanted == "close" else "exact")
     if kept.rows.empty:
         raise Refused("--filter: holds back every row (take a less faithful generator, or --filter exact)")
-    return kept.rows, [f"Held back: {kept.exact} rows that repeat a patient, {kept.close} too close to one"]
+    before, after = (_utility(table, patients, contract) for table in (made, kept.rows))
+    return kept.rows, [
+        f"Held back: {kept.exact} rows that repeat a patient, {kept.close} too close to one",
+        f"Utility before: {before}; after: {after} (a logistic regression trained on the rows, scored on the patients "
+        "that they were made from)",
+    ]
+
+
+def _utility(table: pd.DataFrame, patients: pd.DataFrame, contract: Contract) -> str:
+    """What a simple model learns from a table about the patients."""
+    from pettoolkit.evaluation.quality.scores import HeldOut, scored_classes, scored_number
+    from pettoolkit.evaluation.quality.tables import Table, checked, classes_of, labelled, task_of
+    from pettoolkit.evaluation.quality.utility import train_and_answer
+
+    rows, test = (Table.of(checked(frame, contract, "a table", 1), contract) for frame in (table, patients))
+    test = test.take(np.flatnonzero(labelled(test.y)))
+    answers = train_and_answer("logistic", rows, test, contract, seed=0)
+    if answers is None:
+        return "no model can be trained on the rows"
+    number = task_of(contract) == "number"
+    held_out = HeldOut(test.y, np.arange(len(test)), classes_of(contract), RESAMPLES)
+    scored = (
+        scored_number(held_out, answers.probabilities)
+        if number
+        else scored_classes(held_out, answers.probabilities, answers.decided)
+    )
+    name = "R2" if number else "AUROC"
+    return f"{name} {scored.headline:.3f}" if isinstance(scored.headline, float) else f"{name} {scored.headline.reason}"
 
 
 def _patients(real: Path, contract: Path | None) -> tuple[pd.DataFrame, Contract]:

@@ -29,7 +29,7 @@ T_BINS = 32
 
 @dataclass(frozen=True)
 class AnonymityReport:
-    """What was achieved, read off the released table.
+    """What was achieved, read off the released table in both of its forms.
 
     ``k`` is the smallest group, ``groups`` their number. ``l_diversity`` (least number of distinct values in a
     group) and ``t_closeness`` (largest distance of a group's distribution from the whole hospital's, in
@@ -98,7 +98,7 @@ def anonymise(rows: pd.DataFrame, contract: Contract, *, k: int, scope: Scope = 
             fed[column.name] = text[column.name] = _plain(rows, column)
     fed[contract.outcome.name] = text[contract.outcome.name] = rows[contract.outcome.name].to_numpy()
     generalised = pd.DataFrame(text)
-    report = _report(rows, contract, label, generalised, chosen, k, width)
+    report = _report(rows, contract, label, _alike(chosen, fed, text), chosen, k, width)
     return Anonymised(pd.DataFrame(fed), generalised, report)
 
 
@@ -219,17 +219,25 @@ def _fed(column: Column, middle: Floats, width: Floats) -> npt.NDArray[np.generi
     return np.array([*column.levels, None], dtype=object)[index.astype(np.int64)]
 
 
+def _alike(chosen: tuple[Column, ...], *tables: dict[str, object]) -> Ints:
+    """Number the groups that look alike in all of these tables.
+
+    They are read off what is released, not taken from the partition: two groups may have come out alike. But groups
+    whose text agrees, which has six digits, can still be told apart by their midpoints.
+    """
+    both = pd.DataFrame({f"{i}/{c.name}": table[c.name] for i, table in enumerate(tables) for c in chosen})
+    return both.groupby(list(both), sort=False, dropna=False).ngroup().to_numpy().astype(np.int64)
+
+
 def _report(
     rows: pd.DataFrame,
     contract: Contract,
     label: Ints,
-    generalised: pd.DataFrame,
+    group: Ints,
     chosen: tuple[Column, ...],
     k: int,
     width: dict[str, float],
 ) -> AnonymityReport:
-    # groups are read off the released text, not taken from the partition: two groups may have come out alike
-    group: Ints = generalised.groupby([c.name for c in chosen], sort=False).ngroup().to_numpy().astype(np.int64)
     ell: dict[str, int] = {contract.outcome.name: _distinct(label, group)}
     close: dict[str, float] = {contract.outcome.name: _distance(label, group, int(label.max()) + 1, ordered=False)}
     for column in contract.feature_columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pettoolkit import cli
+from pettoolkit.cohort.contract import Contract
+from pettoolkit.cohort.features import encode
+from pettoolkit.cohort.tables import load_tables
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.experiment.synthesize import MARK, Synthesized, synthesize
+from pettoolkit.synthesis.release_filter import Filtered
 from tests import small_cohort as small
 
 CONTRACT = """
@@ -109,6 +114,27 @@ def test_dp_vae_states_the_replace_one_figure_of_clipped_sums(real: Path) -> Non
 def test_the_filter_holds_rows_back_and_says_how_many(real: Path) -> None:
     lines = make(real, release_filter="close").lines
     assert any(line.startswith("Held back: 0 rows that repeat a patient, ") for line in lines)
+
+
+def test_the_filter_says_what_a_model_loses_by_it(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against scikit-learn on the same rows; what is held back are the septic, so that the model is spoilt."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    def half(made: pd.DataFrame, real: pd.DataFrame, contract: Contract, mode: str) -> Filtered:
+        worse = made.assign(y=made["y"].to_numpy()[::-1])
+        return Filtered(worse, 0, 0, 0.0)
+
+    monkeypatch.setattr("pettoolkit.experiment.synthesize.release_filter_of", half)
+    made = make(real, release_filter="exact", seed=1)
+    contract = load_tables(real)[1].select("full")
+    patients = pd.read_parquet(real)
+    model = LogisticRegression(max_iter=1000).fit(encode(made.rows, contract), made.rows["y"])
+    after = roc_auc_score(patients["y"], model.predict_proba(encode(patients, contract))[:, 1])
+    said = re.search(r"Utility before: AUROC ([.\d]+); after: AUROC ([.\d]+) ", "\n".join(made.lines))
+    assert said is not None
+    assert float(said[2]) == pytest.approx(after, abs=6e-4)
+    assert float(said[1]) > after + 0.05
 
 
 def test_a_table_that_is_there_is_never_overwritten(real: Path) -> None:

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 from toy_table import CONTRACT, NAMES, people
 
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.errors import BadInput, Refused
-from pettoolkit.synthesis.anonymise import anonymise, partition
+from pettoolkit.synthesis.anonymise import T_BINS, anonymise, partition
+from pettoolkit.synthesis.cells import Cells
 
 QUASI = ["Age", "Gender", "Ward"]
 
@@ -42,6 +44,38 @@ def test_the_released_table_has_k_alike_of_everybody(scope, k):
         assert table.groupby(columns, dropna=False).size().min() >= k
     assert out.report.k == out.generalised.groupby(columns).size().min()
     assert out.report.groups == len(out.generalised.groupby(columns))
+
+
+def test_groups_with_one_text_and_different_midpoints_are_not_counted_as_one():
+    columns = tuple(c.model_copy(update={"integer": False}) if c.name == "Age" else c for c in CONTRACT.columns)
+    ages = np.concatenate([np.full(5, 40.0), np.full(7, 40.00001)])
+    real = people(12).assign(Age=ages, Gender=1.0, Ward="north")
+    out = anonymise(real, Contract(name="c", columns=columns), k=5)
+    assert set(out.generalised["Age"]) == {"40"}
+    assert out.rows["Age"].nunique() == 2
+
+    assert (out.report.k, out.report.groups) == (5, 2)
+    assert out.report.k == out.rows.groupby(QUASI, dropna=False).size().min()
+
+
+@pytest.mark.parametrize("scope", ["quasi_identifiers", "all"])
+def test_diversity_and_closeness_agree_with_a_slow_computation(scope):
+    columns = tuple(c.model_copy(update={"sensitive": c.name in ("Lactate", "HR")}) for c in CONTRACT.columns)
+    contract, real = Contract(name="c", columns=columns), people(150)
+    out = anonymise(real, contract, k=5, scope=scope)
+    groups = list(out.rows.groupby(list(out.report.columns), dropna=False).indices.values())
+
+    shares = [abs(real["Sepsis"].iloc[g].mean() - real["Sepsis"].mean()) for g in groups]
+    assert out.report.t_closeness["Sepsis"] == pytest.approx(max(shares))
+    assert out.report.l_diversity["Sepsis"] == min(real["Sepsis"].iloc[g].nunique() for g in groups)
+    for name in {"Lactate", "HR"} & set(out.report.l_diversity):
+        column = contract.column(name)
+        cells = Cells.of(column, T_BINS)
+        codes = cells.encode(real)
+        places = np.arange(len(cells)) / (len(cells) - 1)
+        moved = [wasserstein_distance(places[codes[g]], places[codes]) for g in groups]
+        assert out.report.t_closeness[name] == pytest.approx(max(moved))
+        assert out.report.l_diversity[name] == min(real[name].iloc[g].nunique(dropna=False) for g in groups)
 
 
 def test_intervals_cover_the_patients_own_values():
