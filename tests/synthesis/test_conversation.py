@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from toy_table import CONTRACT, people
 
 from pettoolkit.privacy.accounting import compose
@@ -10,6 +11,7 @@ from pettoolkit.synthesis import conversation as talks
 from pettoolkit.synthesis.cells import cells_of
 from pettoolkit.synthesis.conversation import SCREENING, TABLES, Fitted, answered, conversation, longest
 from pettoolkit.synthesis.marginals import PAIRS_FROM, Marginals, codes_of
+from pettoolkit.synthesis.noisy import Query
 from pettoolkit.synthesis.protocol import DpBudget, total_rho
 from pettoolkit.synthesis.rows import classes
 
@@ -87,6 +89,55 @@ def test_one_patient_changes_each_pair_question_by_its_sensitivity():
     assert len(without) == 5
     # what the patient changes, in rho, is what the plan spends (tables of chosen pairs share their part)
     assert everything == pytest.approx(total_rho(events))
+
+
+def losses(truth, without, with_one, events, runs, loud=1.0):
+    """Log likelihood ratio of all answers about ``truth``: how much more they look like a table with one patient more.
+
+    ``loud`` multiplies the noise that is really drawn.
+    """
+    rng, out = np.random.default_rng(11), []
+    coded = [(codes_of(CELLS, t), classes(t, CONTRACT)) for t in (truth, without, with_one)]
+    for _ in range(runs):
+        talk = conversation(CELLS, 2, 3000, events)
+        stage, ratio = next(talk), 0.0
+        while True:
+            exact = [[q.exact(*c) for q in stage] for c in coded]
+            noisy = [Query(q.event, e).answer(rng) for q, e in zip(stage, exact[0], strict=True)]
+            noisy = [e + loud * (a - e) for a, e in zip(noisy, exact[0], strict=True)]
+            for q, a, e0, e1 in zip(stage, noisy, exact[1], exact[2], strict=True):
+                ratio += (np.sum((a - e0) ** 2) - np.sum((a - e1) ** 2)) / (2 * q.event.sigma**2)
+            try:
+                stage = talk.send(noisy)
+            except StopIteration:
+                break
+        out.append(ratio)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("loud", [1.0, 0.5])
+@pytest.mark.parametrize("septic", [0, 1])
+def test_the_best_attack_on_all_answers_tells_a_patient_apart_as_well_as_mu_says_and_no_better(septic, loud):
+    """The likelihood ratio is the best test there is (Neyman and Pearson), and mu its power (Dong et al. 2022).
+
+    300 runs a side: the estimate's SD is sqrt(2 / 300 + mu^2 / 1200) = .087, and 4 of them a false alarm of 6e-5.
+    """
+    rows, mu = people(600), 1.0
+    with_one = pd.concat([rows, people(80, seed=9).iloc[[40]].assign(Sepsis=septic)], ignore_index=True)
+    events = plan(mu**2 / 2)
+
+    absent = losses(rows, rows, with_one, events, 300, loud)
+    present = losses(with_one, rows, with_one, events, 300, loud)
+
+    spread = np.sqrt((absent.var(ddof=1) + present.var(ddof=1)) / 2)
+    seen = (present.mean() - absent.mean()) / spread
+    assert abs(seen - mu / loud) < 4 * 0.087 / loud
+    if loud == 1.0:  # the guarantee itself, at three false-positive rates; .12 is 4 SD of a share of 300, twice
+        for rate in (0.05, 0.1, 0.25):
+            hit = np.mean(present > np.quantile(absent, 1 - rate))
+            assert hit < stats.norm.cdf(mu - stats.norm.isf(rate)) + 0.12
+    else:
+        assert seen > mu + 0.5
 
 
 def test_with_pairs_correlations_survive_that_plain_histograms_lose():
