@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from flwr.app import Message, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -82,7 +82,7 @@ class PersistentGrid(Grid):
 
     def node_keys(self) -> dict[int, bytes]:
         """Public key (PEM) by which each connected node proves who it is, as the SuperLink has registered it."""
-        nodes: Iterable[NodeInfo] = getattr(self._inner, "get_nodes")()  # noqa: B009 - of Flower's own grid alone
+        nodes: Iterable[Any] = getattr(self._inner, "get_nodes")()  # noqa: B009 - of Flower's own grid alone
         return {node.node_id: node.public_key for node in nodes}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
