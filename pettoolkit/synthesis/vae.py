@@ -12,7 +12,10 @@ Neighbours are two tables of which one has one patient (row) more; the number of
 2. *Each of T steps* (full batch, so no sampling is assumed) releases the sum over patients of gradients clipped to
    norm C (:mod:`pettoolkit.synthesis.clipping`) plus Gaussian noise: sensitivity C for adding or removing one
    patient, 2 C for replacing one. A patient's gradient depends on the parameters (noisy already), the patient's row and
-   random numbers that do not depend on any row. DP-SGD: Abadi et al. 2016, arXiv:1607.00133.
+   random codes. Codes come from the private noise and not from a seed that others know, step by step and patient by
+   patient: one patient more leaves the codes of the others as they were, so that given all codes the sums differ by one
+   patient's gradient, and averaging over codes that nobody knows can only bring the two closer (joint convexity).
+   DP-SGD: Abadi et al. 2016, arXiv:1607.00133.
 
 All are Gaussian mechanisms chosen adaptively, whose rho of zCDP adds up. Adam on the noisy sums, averaging the
 parameters, and sampling are post-processing.
@@ -139,11 +142,10 @@ class DpVae:
         sizes = on_simplex(counted, float(len(rows)))
         self._shares = sizes / sizes.sum()
         codes = np.column_stack([c.encode(rows) for c in self._cells])
-        random = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._network = Network(sum(map(len, self._cells)), n_classes, self._settings)
-        self._train(self._network, torch.from_numpy(codes), torch.from_numpy(label), dp.noise, random)
+        self._train(self._network, torch.from_numpy(codes), torch.from_numpy(label), dp.noise)
 
     def sample(self, n: int, *, seed: int) -> pd.DataFrame:
         """See :class:`~pettoolkit.synthesis.protocol.Generator`."""
@@ -161,9 +163,7 @@ class DpVae:
             values[cells.column.name] = cells.decode(_drawn(part, rng)[order], rng)
         return assemble(values, label[order], self._contract)
 
-    def _train(
-        self, network: Network, codes: Tensor, label: Tensor, noise: np.random.Generator, random: torch.Generator
-    ) -> None:
+    def _train(self, network: Network, codes: Tensor, label: Tensor, noise: np.random.Generator) -> None:
         settings, step = self._settings, self._events[-1]
         sizes = [len(c) for c in self._cells]
         x = torch.cat([_hot(codes[:, j], size) for j, size in enumerate(sizes)], 1)
@@ -172,8 +172,11 @@ class DpVae:
         optimiser = torch.optim.Adam(parameters.values(), lr=settings.learning_rate)
         averages = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
         averaged = 0
+        secret = noise.integers(0, 2**63, size=2).tolist()
         for number in range(settings.steps):
-            draw = torch.randn((len(x), settings.latent), generator=random)
+            # filled patient by patient: who comes last changes nobody else's code
+            normals = np.random.default_rng([*secret, number]).standard_normal((len(x), settings.latent))
+            draw = torch.from_numpy(normals.astype(np.float32))
             losses = functools.partial(_losses, network, x, codes, given, sizes, draw, settings)
             exact = clipped_sum(network, losses, settings.clip)
             for name, parameter in parameters.items():
