@@ -104,7 +104,10 @@ def run(
     sets: Sets = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="Instead of the file's engine.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of the Ray engine; as many as cores.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of the Ray engine (as many as cores); inline: cells side by side (1)."),
+    ] = None,
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Key files of `keys create`; made for the run if not given.")
     ] = None,

@@ -17,7 +17,7 @@ import pandas as pd
 from pettoolkit.cohort.source import Cohort, Hospital
 from pettoolkit.cohort.tables import resolved
 from pettoolkit.deployment.folders import Coordinator, Federation, party_of
-from pettoolkit.errors import BadInput
+from pettoolkit.errors import BadInput, EngineFailed
 from pettoolkit.evaluation.metrics import SITE_FIGURES
 from pettoolkit.experiment.execute import Executed, cost_metrics, dropped_notes
 from pettoolkit.experiment.notes import contract_notes
@@ -78,6 +78,24 @@ def execute(config: ExperimentConfig, spec: RunSpec, config_hash: str) -> Execut
 
     found = submit.run(Coordinator(Path(config.deployment or "")), spec)
     return Executed(result_of(spec, config_hash, found), {}, found.outcome.models, {}, found.outcome.released_table)
+
+
+def carried_out(config: ExperimentConfig, spec: RunSpec, config_hash: str) -> Executed | str:
+    """As :func:`execute`, or why the cell failed.
+
+    Raises
+    ------
+    EngineFailed
+        If the SuperLink can't be used.
+    """
+    from pettoolkit.experiment.outcome import why_failed
+
+    try:
+        return execute(config, spec, config_hash)
+    except EngineFailed:
+        raise
+    except Exception as error:
+        return why_failed(error)
 
 
 def result_of(spec: RunSpec, config_hash: str, found: Deployed) -> RunResult:

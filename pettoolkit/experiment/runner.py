@@ -6,15 +6,14 @@ disk) loses the cell in flight and nothing else: the same command goes on.
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pettoolkit.cohort.source import Cohort, load_cohort
-from pettoolkit.errors import BadInput, EngineFailed, PetError
+from pettoolkit.errors import BadInput, EngineFailed
 from pettoolkit.experiment import deployed
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell, Progress
 from pettoolkit.experiment.config import ExperimentConfig
@@ -29,6 +28,7 @@ from pettoolkit.records import RESULT_VERSION, Json, RunResult, RunSpec, Summary
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+    from pettoolkit.experiment.execute import Executed
     from pettoolkit.tracking.store import Store
 
 
@@ -137,6 +137,8 @@ def run(
         ``inline``, ``ray`` or ``flower`` (the hospitals of ``deployment``); the experiment's own if None.
     force
         Run finished cells again.
+    workers
+        Ray's worker processes; with ``inline``, cells that run side by side, each in a process of its own.
     keys
         Folder of ``pettoolkit keys create``, whose files the hospitals use instead of keys of this run alone.
 
@@ -281,20 +283,46 @@ def _run_cells(
 ) -> list[CellReport]:
     reports: list[CellReport] = []
     with ExitStack() as stack:
-        real = prepared.config.engine == deployed.ENGINE
-        kept = None if real else kept_folder(prepared, todo, unfinished)
-        grid = None if real else _opened(prepared, todo, asked, workers, say, stack, kept)
-        for done, spec in enumerate(todo):
-            say(_title(spec), done, len(todo))
-            reports.append(_run_cell(prepared, grid, spec, store, unfinished, config_text))
+        kept = None if prepared.config.engine == deployed.ENGINE else kept_folder(prepared, todo, unfinished)
+        outcomes = _outcomes(prepared, todo, unfinished, asked, workers, say, stack, kept)
+        for spec, found in stack.enter_context(closing(outcomes)):
+            reports.append(_logged(prepared, spec, found, store, unfinished, config_text))
         say("done", len(todo), len(todo))
     return reports
 
 
-def _where(error: Exception) -> str:
-    """Type and place of an unexpected error, without its text."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"unexpected {type(error).__name__} at {Path(last.filename).name}:{last.lineno} (a defect: please report it)"
+def _outcomes(
+    prepared: Prepared,
+    todo: Sequence[RunSpec],
+    unfinished: Unfinished,
+    asked: str | None,
+    workers: int | None,
+    say: Progress,
+    stack: ExitStack,
+    kept: Path | None,
+) -> Generator[tuple[RunSpec, Executed | str]]:
+    """What each cell came to, or why it failed: one after the other, or side by side in processes of their own."""
+    from pettoolkit.experiment.outcome import carried_out
+    from pettoolkit.experiment.sidebyside import Job, side_by_side
+
+    jobs = [Job(spec, name := prepared.hash_of(spec), unfinished.journal(spec, name)) for spec in todo]
+    if prepared.config.engine == deployed.ENGINE:
+        for done, job in enumerate(jobs):
+            say(_title(job.spec), done, len(jobs))
+            yield job.spec, deployed.carried_out(prepared.config, job.spec, job.name)
+        return
+    at_once = min(workers or 1, len(jobs))
+    if (asked or prepared.config.engine) == "inline" and at_once > 1:
+        say(f"starting {at_once} processes with {len(prepared.cohort.hospitals)} hospitals each", 0, len(jobs))
+        sites = hospitals(prepared, todo, "processes", stack, kept)
+        for done, (job, found) in enumerate(side_by_side(sites, jobs, at_once), start=1):
+            say(f"{_title(job.spec)}: done", done, len(jobs))
+            yield job.spec, found
+        return
+    grid = _opened(prepared, todo, asked, workers, say, stack, kept)
+    for done, job in enumerate(jobs):
+        say(_title(job.spec), done, len(jobs))
+        yield job.spec, carried_out(grid, job.spec, job.name, job.journal)
 
 
 def _opened(
@@ -326,39 +354,34 @@ def _opened(
     return stack.enter_context(open_grid("inline", build_app, hospitals(prepared, todo, "inline", stack, kept)))
 
 
-def _run_cell(
-    prepared: Prepared, grid: Grid | None, spec: RunSpec, store: Store, unfinished: Unfinished, config_text: str
+def _logged(
+    prepared: Prepared, spec: RunSpec, found: Executed | str, store: Store, unfinished: Unfinished, config_text: str
 ) -> CellReport:
     from pettoolkit.evaluation.predictions import to_bytes
     from pettoolkit.experiment.cellreports import cell_files
-    from pettoolkit.experiment.execute import execute, weights_of
+    from pettoolkit.experiment.execute import weights_of
+    from pettoolkit.experiment.outcome import why_failed
 
-    try:
-        name = prepared.hash_of(spec)
-        if grid is None:
-            done = deployed.execute(prepared.config, spec, name)
-        else:
-            done = execute(grid, spec, name, unfinished.journal(spec, name))
-        files = cell_files(done, prepared.config.responsible)
-    except EngineFailed:
-        raise
-    except PetError as error:
+    files: Mapping[str, bytes] = {}
+    if not isinstance(found, str):
+        try:
+            files = cell_files(found, prepared.config.responsible)
+        except Exception as error:
+            found = why_failed(error)
+    if isinstance(found, str):
         unfinished.failed(spec)
-        return CellReport(spec, "failed", reason=str(error))
-    except Exception as error:  # one cell must not take the others with it; its text may quote a record
-        unfinished.failed(spec)
-        return CellReport(spec, "failed", reason=_where(error))
+        return CellReport(spec, "failed", reason=found)
     run_id = store.log_cell(
         prepared.config.name,
-        done.result,
-        predictions=to_bytes(done.predictions),
-        weights=weights_of(done.models),
+        found.result,
+        predictions=to_bytes(found.predictions),
+        weights=weights_of(found.models),
         config_text=config_text,
         identity=prepared.identity_of(spec),
         files=files,
     )
-    unfinished.finished(spec, name)
-    return CellReport(spec, "done", done.result, run_id)
+    unfinished.finished(spec, prepared.hash_of(spec))
+    return CellReport(spec, "done", found.result, run_id)
 
 
 def _in_order(prepared: Prepared, reports: Sequence[CellReport]) -> tuple[CellReport, ...]:
