@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pettoolkit.attacks.verdict import name_of
 from pettoolkit.records import MeasuredRisk, NotMeasured
 
 LARGEST = (
@@ -21,7 +22,8 @@ IN_TURN = "other models"
 def risk_metrics(risk: MeasuredRisk | NotMeasured) -> dict[str, float]:
     """``risk/<measure>`` of the strongest attack on the release, ``risk/reid_max`` and ``risk/insider_max``.
 
-    The strongest of several is a little too high by chance; the verdict's own figures (``*_max``) are not.
+    The strongest of several is a little too high by chance; the verdict's own figures (``*_max``) are not. An excess
+    that its patients can't decide anything about is noise, and no metric.
     """
     if isinstance(risk, NotMeasured):
         return {}
@@ -30,7 +32,11 @@ def risk_metrics(risk: MeasuredRisk | NotMeasured) -> dict[str, float]:
         found = [
             f.success if measure in RAW else f.excess
             for f in risk.figures
-            if f.measure == measure and f.view == "release" and f.site == "*" and IN_TURN not in f.attack
+            if f.measure == measure
+            and f.view == "release"
+            and f.site == "*"
+            and IN_TURN not in f.attack
+            and (measure in RAW or name_of(f) not in risk.verdict_release.left_out)
         ]
         if found:
             out[f"risk/{measure}"] = max(found)

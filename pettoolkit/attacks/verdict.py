@@ -23,6 +23,7 @@ EXCESS = "excess"
 """Key of the threshold of every measure that has none of its own."""
 
 NOTHING = NotMeasured("nothing was attacked")
+NONE_DECIDES = NotMeasured("no attack has enough patients to say anything")
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,14 @@ def verdict(
         if i.low <= t and _half_width(i) > t and not isinstance(f.evidence, Exact)
     }
     # one whose noise is larger than the threshold would be the strongest by chance
-    strongest = choose([f for f in family if name_of(f.figure) not in left_out] or family, known)
-    shown, threshold = reported(strongest, known)
-    empty = _null_of(strongest, null)
+    told = [f for f in family if name_of(f.figure) not in left_out]
+    shown: float | NotMeasured = NONE_DECIDES
+    empty: float | NotMeasured = NONE_DECIDES
+    threshold = known[EXCESS].value
+    if told:
+        strongest = choose(told, known)
+        shown, threshold = reported(strongest, known)
+        empty = _null_of(strongest, null, level, threshold)
     if above:
         state, why = "above", "; ".join(_said(f, i, t) for f, i, t in above[:3])
     elif left_out or missing or any(i.high >= t for _, i, t in judged):
@@ -164,9 +170,12 @@ def _half_width(interval: Interval) -> float:
 
 
 def _too_few(finding: Finding, interval: Interval, threshold: float) -> str:
+    width = f"+-{_half_width(interval):.2f} around it, more than the threshold {threshold:.2f}"
+    if finding.figure.details.get("reach", 1.0) < 1:  # tried on a part of the members: its size is the control's
+        return f"can't decide: so few control patients leave {width}; as many as members would do better"
     return (
-        f"can't decide: {finding.figure.patients} patients leave +-{_half_width(interval):.2f} around it, more than "
-        f"the threshold {threshold:.2f}; about {needed(finding, interval, threshold)} would do"
+        f"can't decide: {finding.figure.patients} patients leave {width}; about "
+        f"{needed(finding, interval, threshold)} would do, and as many control patients"
     )
 
 
@@ -192,9 +201,11 @@ def _open(
     return "; ".join(parts)
 
 
-def _null_of(chosen: Finding, null: Sequence[Finding]) -> float | NotMeasured:
-    """The same attack's excess where nobody can be exposed."""
+def _null_of(chosen: Finding, null: Sequence[Finding], level: float, threshold: float) -> float | NotMeasured:
+    """The same attack's excess where nobody can be exposed, if its patients are enough to say so."""
     for found in null:
         if name_of(found.figure) == name_of(chosen.figure):
+            if not isinstance(found.evidence, Exact) and _half_width(found.evidence.interval(level)) > threshold:
+                return NotMeasured("the null row has too few patients to say")
             return found.figure.excess
     return NotMeasured("no null row was attacked")

@@ -31,7 +31,6 @@ from pettoolkit.attacks.verdict import THRESHOLDS, verdict
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.tablefile import read_table, sha256_of
 from pettoolkit.cohort.tables import DEFAULT_CONTRACT, load_tables
-from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.errors import BadInput
 from pettoolkit.models.seeding import derived_seed
 from pettoolkit.records import AttackFigure, Verdict, to_json
@@ -46,6 +45,8 @@ EFFORTS: Mapping[str, Effort] = {"quick": QUICK, "full": FULL}
 SOURCES = ("synthetic", "anonymised", "raw")
 SITE = "*hospital*"
 """Column in which the hospital of each row travels from the reader of tables to :func:`people_of`."""
+
+EACH_ROW = "the contract names no patient id, so each row is counted as one patient"
 
 TOGETHER = "all releases together"
 SAME_RECORDS = 0.01
@@ -143,8 +144,7 @@ def attack(
     contract = contract or (real if real.is_dir() else real.parent) / DEFAULT_CONTRACT
     patients, described = _load(real, contract)
     outside, _ = _load(reference, contract)
-    has_ids = parse(Contract, contract).named("patient_id") is not None
-    people = people_of(patients, outside, described, seed, has_ids=has_ids)
+    people = people_of(patients, outside, described, seed)
     effort = replace(EFFORTS[attacks], seed=seed)
     views = _views(releases, described, source)
     measured: list[Measured] = []
@@ -197,12 +197,10 @@ def write(report: RiskReport, out: Path) -> None:
         raise BadInput(f"{out}: can't be written ({error.strerror})") from None
 
 
-def people_of(
-    patients: pd.DataFrame, outside: pd.DataFrame, contract: Contract, seed: int, *, has_ids: bool = True
-) -> People:
+def people_of(patients: pd.DataFrame, outside: pd.DataFrame, contract: Contract, seed: int) -> People:
     """Members, control and attacker; half of the patients ``outside`` are control, drawn by the seed.
 
-    ``has_ids`` says whether the table names its patients; ids that the reader made up say nothing about who is who.
+    Where the contract has no patient id, each row is taken as one patient (:data:`EACH_ROW` says so in the report).
 
     Raises
     ------
@@ -210,9 +208,8 @@ def people_of(
         If patients are in both tables, by their id or by whole records.
     """
     name = contract.named("patient_id")
-    assert name is not None, "the reader of tables adds one"
-    mine, theirs = (rows[name].astype(str).tolist() for rows in (patients, outside))
-    both = sorted(set(mine) & set(theirs)) if has_ids else []
+    mine, theirs = _ids(patients, name), _ids(outside, name)
+    both = sorted(set(mine) & set(theirs)) if name is not None else []
     if both:
         raise BadInput(f"--reference: {len(both)} of its patients are in --real too, as {both[0]} (take others)")
     same = _same_records(patients, outside, contract)
@@ -229,6 +226,10 @@ def people_of(
     inside = Group(patients[kept].reset_index(drop=True), own, patients[SITE].to_numpy(dtype=np.str_))
     out = Group(outside[kept].reset_index(drop=True), others, outside[SITE].to_numpy(dtype=np.str_))
     return People(inside, out.take(is_control), out.take(~is_control))
+
+
+def _ids(rows: pd.DataFrame, name: str | None) -> list[str]:
+    return [str(i) for i in range(len(rows))] if name is None else [str(i) for i in rows[name]]
 
 
 def _same_records(patients: pd.DataFrame, outside: pd.DataFrame, contract: Contract) -> int:
@@ -296,7 +297,7 @@ def _measure(
     found, not_run = run_attacks(attacks_for(view, plugins), view, people, effort)
     judged = verdict(found, view="release", null=null, not_run=not_run)
     rows = sum(len(frame) for frame in view.releases.values())
-    notes = tuple(_notes(view))
+    notes = (*_notes(view), *([EACH_ROW] if view.contract.named("patient_id") is None else []))
     return Measured(name, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes), found
 
 

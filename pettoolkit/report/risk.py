@@ -62,9 +62,8 @@ def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
     if not isinstance(judged["figure"], Mapping):
         null = judged["null"]
         beside = "" if isinstance(null, Mapping) else f"; the same attack on fresh patients {_two(null)}"
-        out += _wrapped(
-            f"Strongest attack: excess risk {_two(judged['figure'])} (threshold {judged['threshold']:.2f}){beside}.", ""
-        )
+        figure, threshold = _two(judged["figure"]), f"threshold {judged['threshold']:.2f}"
+        out += _wrapped(f"Strongest attack that decides: excess risk {figure} ({threshold}){beside}.", "")
     if judged["left_out"]:
         out += ["What would decide:"]
         out += [line for name, why in judged["left_out"].items() for line in _wrapped(_plainly(f"{name}: {why}"), "  ")]
@@ -79,7 +78,7 @@ def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
 def _table(release: Json, anchors: Sequence[Json]) -> list[str]:
     """One line an attack: excess with its interval, and the excess on the tables of known risk."""
     names = [a["name"] for a in anchors]
-    known = {a["name"]: {_key(f): f for f in a["figures"]} for a in anchors}
+    known = {a["name"]: {_key(f): (f, _decides(f, a)) for f in a["figures"]} for a in anchors}
     mine = {_key(f): f for f in release["figures"]}
     order = [name for name in ATTACKS if any(key[0] == name for key in mine)]
     order += sorted({key[0] for key in mine} - set(order))
@@ -88,16 +87,29 @@ def _table(release: Json, anchors: Sequence[Json]) -> list[str]:
     for attack in order:
         for key, figure in mine.items():
             if key[0] == attack:
-                out.append(_row(figure, [known[name].get(key) for name in names]))
+                out.append(_row(figure, _decides(figure, release), [known[name].get(key) for name in names]))
     return out
 
 
-def _row(figure: Json, beside: Sequence[Json | None]) -> str:
+def _decides(figure: Json, measured: Json) -> bool:
+    """Whether a figure's patients are enough to say something: if not, it is noise and not shown."""
+    return " ".join(_key(figure)) not in measured["verdict"]["left_out"]
+
+
+def _row(figure: Json, decides: bool, beside: Sequence[tuple[Json, bool] | None]) -> str:
     what, knows = ATTACKS.get(figure["attack"], (figure["attack"], figure["knowledge"]))
     low, high = figure["interval"]["low"], figure["interval"]["high"]
-    risk = f"{_two(figure['excess'])} " + ("(exact)" if low == high else f"({_two(low)} to {_two(high)})")
+    shown = _two(figure["excess"]) if decides else "?"
+    risk = f"{shown} " + ("(exact)" if low == high else f"({_two(low)} to {_two(high)})")
     text = f"{what:36}{knows:12}{risk:21}{_two(figure['success']):>8}{_two(figure['control']):>8}"
-    return text + "".join(f"{'-' if f is None else _two(f['excess']):>7}" for f in beside)
+    return text + "".join(f"{_beside(each):>7}" for each in beside)
+
+
+def _beside(found: tuple[Json, bool] | None) -> str:
+    if found is None:
+        return "-"
+    figure, decides = found
+    return _two(figure["excess"]) if decides else "?"
 
 
 def _two(value: float) -> str:
@@ -125,6 +137,8 @@ READING = (
     "Right: the same attacks on tables of known risk. Fresh: patients of whom none is attacked pose as the release "
     "(floor). k: the real table with its quasi-identifiers generalised. Real: the real table (ceiling). An attack "
     "whose ceiling is near its floor sees little here.",
+    "?: can't decide. So few patients leave more doubt than the threshold is wide; -: the attack does not apply. More "
+    "control patients decide (half of --reference is control), or a secret with more values.",
     "Below: all intervals, widened for their number, end below their thresholds. Above: one begins above its own. "
     "Undecided is no acquittal: there are too few patients to tell.",
     "All this is about these attacks. A better one may find more; a guarantee (differential privacy) would not depend "

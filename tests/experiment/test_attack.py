@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from pettoolkit import cli
+from pettoolkit.attacks import protocol
 from pettoolkit.attacks.protocol import QUICK
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment import attack as attacking
 from pettoolkit.experiment.attack import RiskReport, attack
+from pettoolkit.records import NotMeasured
 from pettoolkit.report import risk
 from pettoolkit.synthesis.anonymise import anonymise
 from tests.attacks.hospital_rows import CONTRACT, people_rows
@@ -143,6 +145,31 @@ def test_a_contract_without_roles_is_measured_as_far_as_it_goes(folder: Path) ->
     assert found.releases[0].verdict.state == "undecided"
 
 
+def test_without_patient_ids_each_row_is_a_patient_and_the_report_says_so(folder: Path) -> None:
+    columns = tuple(c for c in CONTRACT.columns if c.name != "id")
+    bare = CONTRACT.model_copy(update={"columns": columns})
+    (folder / "contract.yaml").write_text(yaml.safe_dump(bare.model_dump(mode="json")), encoding="utf-8")
+    people_rows(N, 1).to_csv(folder / "real.csv", index=False)
+    people_rows(N, 2).to_parquet(folder / "reference.parquet", index=False)
+    found = measure(folder, "fresh.csv")
+    assert found.people == {"members": N, "control": N // 2, "attacker": N // 2}
+    assert found.releases[0].notes == (attacking.EACH_ROW,)
+
+
+def test_what_too_few_patients_can_not_say_is_no_figure(folder: Path) -> None:
+    named(40, 2).to_parquet(folder / "reference.parquet", index=False)
+    found = measure(folder, "fresh.csv")
+    released = found.releases[0]
+    assert len(released.verdict.left_out) == len(released.figures)
+    assert isinstance(released.verdict.figure, NotMeasured)
+    text = risk.lines(found.as_json())
+    assert not [line for line in text if line.startswith("Strongest")]
+    rows = [line for line in text if line.startswith(("three columns", "one column"))]
+    assert [line[48:50] for line in rows] == ["? ", "? "]
+    assert all(line.split()[-5:] == ["?"] * 5 for line in rows[1:])  # the ceilings as well
+    assert all(f.success >= 0 for m in (released, *found.anchors[released.name]) for f in m.figures)
+
+
 def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["attack", "--real", str(folder / "real.csv"), "--reference", str(folder / "reference.parquet")]
     asked += ["--release", str(folder / "k3.csv"), "--attacks", "quick"]
@@ -168,6 +195,7 @@ def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys
 
 
 def test_anybodys_attack_comes_in_by_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_REGISTERED", dict(protocol._REGISTERED))  # other tests must not meet the coin
     (folder / "red_team_attack.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))
     found = measure(folder, "fresh.csv", plugins=["red_team_attack"])

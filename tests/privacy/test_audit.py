@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pettoolkit.attacks.audit import lower_limit
 from pettoolkit.models.dense import DenseNet, Params
-from pettoolkit.privacy.audit import Audit, audit, private_trainer
+from pettoolkit.privacy.audit import Audit, _compare, audit, private_trainer
 from pettoolkit.privacy.events import Mechanism, gaussian
 from pettoolkit.privacy.gradients import ClippedSum, GradientEngine, VectorisedGradients
 from pettoolkit.privacy.optimiser import DpTraining
@@ -55,3 +56,11 @@ def test_ignored_clipping_is_caught() -> None:
 def test_no_noise_at_all_is_caught() -> None:
     train = private_trainer(NET, gaussian(0.0, STEPS, CLIP), DpTraining(STEPS, CLIP, 0.1), PATIENTS)
     assert audit(train, NET, MU, runs=5, seed=0).alarm
+
+
+def test_limits_of_a_mechanism_that_gives_nothing_away_are_exceeded_as_often_as_stated() -> None:
+    # 95 % lower limit of mu = 0: above it in 5 % of 4,000 audits, within four binomial standard errors (.0034 each)
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal((4000, 2, 50))
+    above = [lower_limit(_compare(without, with_it, 0.0)) > 0 for without, with_it in draws]
+    assert abs(np.mean(above) - 0.05) < 0.014

@@ -46,6 +46,9 @@ LEAST_TARGETS = 20
 RESOLVABLE = 1000
 """Non-members from which a false-positive rate of 0.1 % is one patient."""
 
+ONE_IN_A_HUNDRED = 100
+"""Non-members below which a false-positive rate of 1 % is less than one patient."""
+
 IN_TURN = "stacked, other models"
 
 _KEPT: dict[str, Shadows] = {}
@@ -229,6 +232,8 @@ def worst_decile(ranked: Ranked, exposed: Floats) -> dict[str, float]:
 def _low_rate(ranked: Ranked, details: dict[str, float]) -> str:
     """The rate at 0.1 % false positives into ``details``, or why there is none."""
     others = int(details["non_members"])
+    if others < ONE_IN_A_HUNDRED:
+        return f"1 % false positives: not resolvable with {others} non-members (the figure is interpolated)"
     if others < RESOLVABLE:
         return f"at 0.1 % false positives: not resolvable with {others} non-members"
     details["tpr_at_0.1pct_fpr"] = replace(ranked, fpr=0.001).success

@@ -69,10 +69,15 @@ class Ranked:
 
         The distances from the figure to the 95 % percentiles are stretched as a normal's would be; far percentiles
         of a few hundred resamples are noise. A true-positive rate's interval holds its Wilson interval too: of no
-        success at all a bootstrap says that it is certain.
+        success at all a bootstrap says that it is certain. Where its threshold lies, few non-members say badly: the
+        lower end is drawn with one more non-member above all scores, the upper end with one more below all. Between
+        the gaps of so many scores the curve may be anything that rises (the gaps' masses are Dirichlet's; Wilks 1962,
+        Mathematical Statistics, 8.7), and with few non-members the lower end is 0.
         """
         value = self.success
-        low, high = np.quantile(self._draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = (
+            float(np.quantile(self._draws(end), q)) for end, q in ((-1, (1 - LEVEL) / 2), (1, (1 + LEVEL) / 2))
+        )
         stretch = _z(level) / _z(LEVEL)
         low, high = value - stretch * max(0.0, value - low), value + stretch * max(0.0, high - value)
         if self.measure == TPR:
@@ -100,22 +105,33 @@ class Ranked:
         return bool(len(self.patient)) and bool((self.inside.any(1) & ~self.inside.all(1)).all())
 
     @cached_property
-    def _draws(self) -> Floats:
-        rng = np.random.default_rng([self.seed, 1])
-        weights = rng.exponential(size=(self.score.shape[1], RESAMPLES))
-        values = self._values(weights)
-        models = rng.exponential(size=values.shape)
-        drawn: Floats = (values * models).sum(0) / models.sum(0)
-        return drawn
+    def _drawn(self) -> dict[int, Floats]:
+        return {}
 
-    def _values(self, weights: Floats) -> Floats:
+    def _draws(self, end: int) -> Floats:
+        """Resampled means over the models, (b,), for the lower (-1) or upper (1) end; of an AUC they are the same."""
+        end = 0 if self.measure == AUC else end
+        if end not in self._drawn:
+            rng = np.random.default_rng([self.seed, 1])
+            weights = rng.exponential(size=(self.score.shape[1], RESAMPLES))
+            values = self._values(weights, end, rng)
+            models = rng.exponential(size=values.shape)
+            self._drawn[end] = (values * models).sum(0) / models.sum(0)
+        return self._drawn[end]
+
+    def _values(self, weights: Floats, end: int = 0, rng: np.random.Generator | None = None) -> Floats:
         """AUC or rate of each model under each column of weights; weights (targets, b) -> (models, b)."""
-        return np.stack(
-            [
-                weighted_auc(s, m, weights) if self.measure == AUC else weighted_tpr(s, m, weights, self.fpr)
-                for s, m in zip(self.score, self.inside, strict=True)
-            ]
-        )
+        out = []
+        for score, inside in zip(self.score, self.inside, strict=True):
+            if self.measure == AUC:
+                out.append(weighted_auc(score, inside, weights))
+            elif not end or rng is None:
+                out.append(weighted_tpr(score, inside, weights, self.fpr))
+            else:
+                more = np.vstack([weights, rng.exponential(size=(2, weights.shape[1]))])
+                beyond = np.append(score, [-end * np.inf, end * np.inf])  # a non-member and a member
+                out.append(weighted_tpr(beyond, np.append(inside, [False, True]), more, self.fpr))
+        return np.stack(out)
 
 
 def weighted_auc(score: Floats, inside: Bools, weights: Floats) -> Floats:

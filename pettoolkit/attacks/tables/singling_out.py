@@ -58,9 +58,12 @@ class Reached:
 
     @property
     def success(self) -> float:
-        """What the attack would reach on all members: as far above the control as its share of the way allows."""
+        """What the attack would reach on all members: as far above the control as its share of the way allows.
+
+        It is a rate, and chance can't push it below 0.
+        """
         control = self.hits.control
-        return control + (1 - control) * self._of(max(-1.0, self.hits.success - control))
+        return max(0.0, control + (1 - control) * self._of(max(-1.0, self.hits.success - control)))
 
     @property
     def control(self) -> float:

@@ -100,3 +100,16 @@ def test_no_success_at_all_is_no_certainty() -> None:
     ranked = Ranked(score[None], (np.arange(150) < 50)[None], np.arange(150), TPR)
     assert ranked.success == 0.0
     assert ranked.interval().high > 0.05
+
+
+@pytest.mark.parametrize("members", [60, 100])
+@pytest.mark.parametrize("level", [0.95, 0.995])
+def test_few_non_members_do_not_make_a_rate_look_certain(members: int, level: float) -> None:
+    # one of 60 is more than 1 %: where the threshold lies is not known, so no lower end may be above the truth
+    true = (norm.cdf(norm.ppf(0.01) + 2.5) - 0.01) / 0.99
+    rng, missed = np.random.default_rng(8), 0
+    for seed in range(60):
+        score, inside = drawn(rng, 2.5, members, 60)
+        interval = Ranked(score[None], inside[None], np.arange(len(score)), TPR, seed=seed).interval(level)
+        missed += not interval.low <= true <= interval.high
+    assert missed <= 6  # expected at most 3; the plain bootstrap misses 19
