@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pettoolkit.errors import BadInput
 
 CURVE = ec.SECP384R1()
 """NIST P-384: what Flower takes for node keys, and good for TLS."""
@@ -95,8 +98,17 @@ def fingerprint(public: Path) -> str:
 
 
 def public_pem(public: Path) -> bytes:
-    """A public node key in the form in which a SuperLink registers it."""
-    key = serialization.load_ssh_public_key(public.read_bytes())
+    """A public node key in the form in which a SuperLink registers it.
+
+    Raises
+    ------
+    BadInput
+        If the file holds none.
+    """
+    try:
+        key = serialization.load_ssh_public_key(public.read_bytes())
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):
+        raise BadInput(f"{public}: is no public node key (ask the hospital for the file that rekey named)") from None
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 

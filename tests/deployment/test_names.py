@@ -11,7 +11,7 @@ from pettoolkit.deployment import init
 from pettoolkit.deployment.certificates import public_pem
 from pettoolkit.deployment.coordinator import Deployed, carry_out, keys_of
 from pettoolkit.deployment.folders import Coordinator, HospitalFolder
-from pettoolkit.errors import SiteFailed
+from pettoolkit.errors import BadInput, SiteFailed
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.records import RunSpec
 from tests.deployment import parties
@@ -77,3 +77,9 @@ def test_a_key_that_is_no_hospitals_any_more_is_not_heard(made: Path) -> None:
     grid.keys["hospital-3"] = public_pem(coordinator.node("new"))
     with pytest.raises(SiteFailed, match="hospital hospital-3: is not connected; node 3: its node key is that of no"):
         carry_out(grid, parties.spec(made, "federated", rounds=1), keys=keys_of(coordinator))
+
+
+def test_a_key_file_that_can_not_be_read_is_named(made: Path) -> None:
+    (made / "coordinator" / "nodes" / "hospital-2.pub").write_text("ecdsa-sha2-nistp384 AAAA someone")
+    with pytest.raises(BadInput, match=r"hospital-2.pub: is no public node key"):
+        keys_of(Coordinator(made / "coordinator"))

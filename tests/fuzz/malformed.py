@@ -1,10 +1,11 @@
-"""Malformed inputs for the four readers of what others send or type, and what each may do with them."""
+"""Malformed inputs for the readers of what others send or type, and what each may do with them."""
 
 from __future__ import annotations
 
 import functools
 import json
 import random
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from pettoolkit.arms.exchange import read_request
 from pettoolkit.cohort.tables import load_tables
+from pettoolkit.cohort.yamlfile import parse
+from pettoolkit.deployment.certificates import node_key, public_pem
 from pettoolkit.encryption import envelope
 from pettoolkit.encryption.ckks import Adder, encrypt
 from pettoolkit.encryption.keys import SecretKey
@@ -22,9 +25,12 @@ from pettoolkit.errors import BadInput, PetError
 from pettoolkit.experiment.load import load
 from pettoolkit.federation import flower, wire
 from pettoolkit.federation.checks import expected_of, fault_of
+from pettoolkit.federation.journal import Journal
+from pettoolkit.hospital.policy import Policy
 from tests import small_cohort as small
 
 ROOT = Path(__file__).parents[2]
+POLICY = ROOT / "pettoolkit" / "deployment" / "texts" / "policy.yaml"
 WORDS = ("null", "true", "[]", "{}", "-", ":", "1e999", "-1", ".nan", "&", "*", "!", "|", "#", "'", '"', "\t", "\x00")
 WORDS += ("arms", "dp", "epsilon", "é", "!!python/object:os.system")
 CONTRACT = """\
@@ -169,9 +175,39 @@ def ciphertext(chance: random.Random, folder: Path) -> None:
         Adder(context).add(spoilt, "east")
 
 
+def policy(chance: random.Random, folder: Path) -> None:
+    """What a hospital's owner writes, and the public key that it sends: read, or refused."""
+    path = folder / "policy.yaml"
+    path.write_bytes(spoiled(POLICY.read_bytes(), chance))
+    with suppress(BadInput):
+        parse(Policy, path)
+    public = folder / "node.pub"
+    public.write_bytes(spoiled(_public(), chance))
+    with suppress(BadInput):
+        public_pem(public)
+
+
+@functools.cache
+def _public() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        node_key(Path(folder) / "node.key", Path(folder) / "node.pub")
+        return (Path(folder) / "node.pub").read_bytes()
+
+
+def journal(chance: random.Random, folder: Path) -> None:
+    """What a stopped run left: as much of it as is whole."""
+    path = folder / "cell.journal"
+    path.unlink(missing_ok=True)
+    Journal(path).keep("east", ASKED, _reply(chance))
+    path.write_bytes(spoiled(path.read_bytes(), chance))
+    Journal(path).answer("east", ASKED)
+
+
 READERS: dict[str, Callable[[random.Random, Path], None]] = {
     "config": config,
     "table": table,
     "message": message,
     "ciphertext": ciphertext,
+    "policy": policy,
+    "journal": journal,
 }
