@@ -18,6 +18,9 @@ UNFINISHED = "unfinished"
 STALE = 30 * 24 * 3600.0
 """Seconds after which what another experiment left is removed."""
 
+ROUNDS = ("federated", "encrypted_aggregation", "encrypted_statistics", "encrypted_records")
+"""Technologies with a training in rounds, which is worth to be gone on with."""
+
 SUFFIX = ".journal"
 HOSPITALS = "hospitals-"
 _GONE = "removed-"
@@ -25,7 +28,7 @@ _GONE = "removed-"
 
 def resumable(spec: RunSpec) -> bool:
     """Whether a stopped cell goes on at its round."""
-    return spec.arm in ("federated", "encrypted_aggregation")
+    return spec.arm in ROUNDS
 
 
 def remembers(spec: RunSpec) -> bool:

@@ -137,6 +137,33 @@ def test_an_encrypted_training_goes_on_within_the_error_of_encryption(
         assert spent(tmp_path, spec) == dict.fromkeys(small.SITES, 4)
 
 
+@pytest.mark.parametrize(
+    ("arm", "options", "dp", "tolerance"),
+    [
+        ("encrypted_statistics", {}, None, 1e-6),
+        ("encrypted_statistics", {"rounds": 3, "clip": 2.0}, SHARED, 1e-6),
+        pytest.param("encrypted_records", {"iterations": 3}, None, 1e-2, marks=pytest.mark.slow),
+    ],
+)
+def test_other_encrypted_trainings_go_on_too(
+    tmp_path: Path, arm: str, options: dict[str, float], dp: DpSpec | None, tolerance: float
+) -> None:
+    spec = small.spec(arm, dp=dp, **options)
+    keys = small.carried(spec)
+    whole = Stopping(hosted=with_folders(tmp_path / "other", keys))
+    undisturbed = execute(whole, spec, "hash")
+
+    with pytest.raises(Stopped):
+        execute(Stopping(2, with_folders(tmp_path, keys)), spec, "hash", tmp_path / "cell.journal")
+    again = Stopping(hosted=with_folders(tmp_path, keys))
+    resumed = execute(again, spec, "hash", tmp_path / "cell.journal")
+
+    assert again.trained == whole.trained - 2
+    wanted = weights(undisturbed)
+    assert all(np.allclose(w, wanted[name], rtol=0, atol=tolerance) for name, w in weights(resumed).items())
+    assert resumed.result.privacy.ledgers == undisturbed.result.privacy.ledgers
+
+
 def weights(done: Executed) -> dict[str, np.ndarray]:
     return done.models.by_site[Models.SHARED].unpack()
 
