@@ -190,10 +190,13 @@ def advise(
     margin: Annotated[
         float | None, typer.Option(help="AUROC that may be lost against pooled real data, 0.02 if not given.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Maturity, costs and benefits and what each source supports, too.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Say from recorded runs which technologies suit a situation, which are ruled out and why; never legal advice."""
-    from pettoolkit.advice.text import lines
+    from pettoolkit.advice.text import lines, short
     from pettoolkit.experiment import advise as advising
     from pettoolkit.experiment.load import load
 
@@ -201,7 +204,7 @@ def advise(
     person = sys.stdin.isatty() and sys.stderr.isatty() and situation is None and not answers
     told = advising.situation(situation, answers or (), margin=margin, question=_ask if person else None)
     found = advising.advise(config, told)
-    print(json.dumps(found, indent=2) if output is Format.json else "\n".join(lines(found)))
+    print(json.dumps(found, indent=2) if output is Format.json else "\n".join((lines if full else short)(found)))
 
 
 @app.command()

@@ -87,7 +87,7 @@ def advise(
     -------
     dict
         A JSON document: ``technologies`` with ``status``, ``good_enough``, ``risk``, ``reasons``, ``checklist``;
-        ``least_risk``, ``thin``, ``sources`` (those that are used), ``disclaimer``.
+        ``least_risk``, ``undecided`` with ``what_decides``, ``thin``, ``sources`` (those that are used), ``disclaimer``.
     """
     known = knowledge()
     settled = situation.data == "table" and not (situation.phase == "operation" and data == "simulated")
@@ -101,7 +101,13 @@ def advise(
         "situation": situation.model_dump(mode="json"),
         "not_answered": list(situation.open),
         "technologies": rows,
+        "margin_stated": "margin" in situation.model_fields_set,
         "least_risk": _least(judged),
+        "undecided": [
+            {"name": j.technology.name, "what_decides": _what_decides(j, situation, data)}
+            for j in judged
+            if j.status == "undecided"
+        ],
         "thin": thin(technologies, situation, data, unfinished),
         "sources": {name: known.sources[name].model_dump() for name in known.sources if name in used},
         "answers": {name: list(sources) for name, sources in known.answers.items()},
@@ -249,6 +255,17 @@ def _least(judged: Sequence[Judged]) -> dict[str, Json]:
     hangs = "; it hangs on the conditions listed with it" if best.status != "qualifies" else ""
     why = f"strongest attack {risk.value:.2f}; {alone}{hangs}"
     return {"name": best.technology.name, "why": why, "not_told_apart": near, "not_measured": unrated}
+
+
+def _what_decides(judged: Judged, situation: Situation, data: str) -> str:
+    """What would turn *undecided* into an answer."""
+    if not judged.settled:
+        if situation.data != "table":
+            return f"runs on {situation.data}, which this toolkit does not make"
+        return f"runs on real hospitals' data: {data} ones decide nothing for operation"
+    if judged.good_enough is not None and judged.good_enough.state == "undecided":
+        return judged.good_enough.why
+    return f"more test patients: the interval of its AUROC holds the least that is of use, {situation.min_auroc}"
 
 
 def _row(judged: Judged, situation: Situation, known: Knowledge) -> dict[str, Json]:

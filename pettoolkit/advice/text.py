@@ -1,4 +1,4 @@
-"""The advice as a person reads it; reads the JSON document and nothing else."""
+"""The advice as a person reads it, short or whole; reads the JSON document and nothing else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,33 @@ ORDER = ("qualifies", "qualifies on conditions", "undecided", "not good enough",
 WORDS = {"rule_out": "no", "condition": "if", "note": "note"}
 
 
+def short(document: Json) -> list[str]:
+    """The answer, a line for each technology and what rules it out; what holds for all is said once."""
+    out = _head(document)
+    everybody = _of_all(document["technologies"])
+    for status in ORDER:
+        rows = [row for row in document["technologies"] if row["status"] == status]
+        if rows:
+            out += ["", f"== {status.upper()}"]
+            for row in rows:
+                out += _line(row)
+                out += [
+                    line for r in row["reasons"] if r["effect"] != "note" and r not in everybody for line in _why(r)
+                ]
+    if everybody:
+        out += ["", "For every one of them:", *(line for reason in everybody for line in _why(reason))]
+    cited = {source for row in document["technologies"] for r in row["reasons"] for source in r["sources"]}
+    cited |= {source for sources in document["answers"].values() for source in sources}
+    out += ["", "Sources"]
+    for name, source in document["sources"].items():
+        if name in cited:
+            out += _wrapped(f"{name}: {source['title']}", "- ")
+    return [*out, "", "--full: maturity, notes, costs and benefits, and what each source supports and what not."]
+
+
 def lines(document: Json) -> list[str]:
     """The whole answer."""
-    out = _wrapped(f"Experiment {document['experiment']}, {document['data']} hospitals. {document['disclaimer']}", "")
-    out += ["", *_answer(document)]
-    if document["thin"]:
-        out += ["", "Too thin to lean on:", *(line for said in document["thin"] for line in _wrapped(said, "- "))]
+    out = _head(document)
     for status in ORDER:
         rows = [row for row in document["technologies"] if row["status"] == status]
         if rows:
@@ -29,11 +50,21 @@ def lines(document: Json) -> list[str]:
     return [*out, "", *_sources(document["sources"])]
 
 
+def _head(document: Json) -> list[str]:
+    """What both answers begin with: the margin, the choice, what is undecided, what the evidence lacks."""
+    out = _wrapped(f"Experiment {document['experiment']}, {document['data']} hospitals. {document['disclaimer']}", "")
+    out += ["", *_answer(document)]
+    if document["thin"]:
+        out += ["", "Too thin to lean on:", *(line for said in document["thin"] for line in _wrapped(said, "- "))]
+    return out
+
+
 def _answer(document: Json) -> list[str]:
     least, margin = document["least_risk"], document["situation"]["margin"]
+    usual = "" if document["margin_stated"] else " Nobody stated this margin: it is the usual one (--margin)."
     how = (
         f"Good enough means: not more than {margin:g} AUROC worse than the same model on pooled real data (95 %, all "
-        f"technologies together) [{', '.join(document['answers']['good_enough'])}]."
+        f"technologies together) [{', '.join(document['answers']['good_enough'])}].{usual}"
     )
     if least["name"] is None:
         said = f"No technology is named: {least['why']}."
@@ -46,10 +77,49 @@ def _answer(document: Json) -> list[str]:
             said += f" Not told apart from it by these attacks: {', '.join(least['not_told_apart'])}."
     if least["not_measured"] and least["name"] is not None:
         said += f" Risk not measured: {', '.join(least['not_measured'])}."
-    out = [*_wrapped(said, ""), *_wrapped(how, "")]
+    out = [*_wrapped(how, ""), *_wrapped(said, ""), *_undecided(document)]
     if document["not_answered"]:
         out += _wrapped(f"Not answered: {', '.join(document['not_answered'])}; what depends on it is said as 'if'.", "")
     return out
+
+
+def _undecided(document: Json) -> list[str]:
+    """Who is undecided and what would decide, those of one cause together; and who of them is at less risk."""
+    causes: dict[str, list[str]] = {}
+    for one in document["undecided"]:
+        causes.setdefault(one["what_decides"], []).append(one["name"])
+    out = []
+    for cause, names in causes.items():
+        out += _wrapped(f"Undecided, neither good enough nor not: {', '.join(names)}: {cause}.", "")
+    risks = {row["name"]: row["risk"].get("value") for row in document["technologies"]}
+    least = risks.get(document["least_risk"]["name"])
+    open_ones = [one["name"] for one in document["undecided"]]
+    lower = [name for name in open_ones if least is not None and risks[name] is not None and risks[name] < least]
+    if lower:
+        said = ", ".join(f"{name} ({risks[name]:.2f})" for name in lower)
+        out += _wrapped(f"Of the undecided, less risk was measured of {said}: decide them before you choose.", "")
+    return out
+
+
+def _of_all(rows: Sequence[Json]) -> list[Json]:
+    """Reasons that every technology has."""
+    if len(rows) < 2:
+        return []
+    return [r for r in rows[0]["reasons"] if r["effect"] != "note" and all(r in row["reasons"] for row in rows)]
+
+
+def _line(row: Json) -> list[str]:
+    enough, auroc = row["good_enough"], row["auroc"]
+    value = "-" if auroc["value"] is None else f"{auroc['value']:.3f}"
+    against = "reference"
+    if enough["state"] != "reference":
+        shown = "" if _missing(enough["value"]) else f" {enough['value']:+.3f}{_span(enough['interval'], '+')}"
+        against = f"good enough: {enough['state']}{shown}"
+    return _wrapped(f"{row['name']}: AUROC {value}; {against}; risk: {_risk(row)}", "")
+
+
+def _why(reason: Json) -> list[str]:
+    return _wrapped(f"{WORDS[reason['effect']]}: {reason['text']} [{', '.join(reason['sources'])}]", "    ")
 
 
 def _technology(row: Json, margin: float) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pettoolkit.advice.decide import advise
 from pettoolkit.advice.situation import Situation
-from pettoolkit.advice.text import WIDTH, lines
+from pettoolkit.advice.text import WIDTH, lines, short
 from tests.advice.made_up import attacked, technology
 
 ROWS = (
@@ -39,3 +39,38 @@ def test_groups_come_in_the_order_of_use_and_lines_fit() -> None:
 
 def test_where_nobody_qualifies_it_says_so() -> None:
     assert "No technology is named: none qualifies." in said(may_process="no")
+
+
+def brief(*rows, **answers) -> str:  # type: ignore[no-untyped-def]
+    said = short(advise(rows or ROWS, Situation(**answers), experiment="x", data="physionet2019"))
+    assert max(map(len, said)) <= WIDTH
+    return " ".join("\n".join(said).split())
+
+
+def test_the_margin_is_said_before_the_choice_and_whether_somebody_stated_it() -> None:
+    text = brief(margin=0.05)
+    assert text.index("not more than 0.05") < text.index("has the least measured risk")
+    assert "Nobody stated this margin" not in text
+    assert "Nobody stated this margin" in brief()
+
+
+def test_with_one_seed_the_answer_begins_with_undecided_and_what_decides() -> None:
+    once = [technology(arm, 1.2, seeds=[0], risk=attacked(0.0, 0.0)) for arm in ("pooled", "federated", "local")]
+    text = brief(*once)
+    undecided = "Undecided, neither good enough nor not: federated, local: how much another training or split would"
+    assert undecided in text
+    assert text.index(undecided) < text.index("== ")
+    assert "run at least 3 seeds" in text
+
+
+def test_an_undecided_technology_of_less_risk_than_the_choice_is_named_on_top() -> None:
+    unknown = technology("local", 1.2, seeds=[0], risk=attacked(0.0, 0.0))
+    text = brief(*ROWS, unknown, margin=0.05, trusted_coordinator="yes", records_may_leave="no")
+    assert "less risk was measured of local (0.00): decide them before you choose" in text
+
+
+def test_the_short_answer_says_once_what_holds_for_all_and_names_sources_of_reasons() -> None:
+    text = brief()
+    assert text.count("ruled out if may_process is no") == 1
+    assert "gdpr_basis: GDPR" in text
+    assert "Costs and benefits" not in text
