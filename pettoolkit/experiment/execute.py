@@ -24,6 +24,9 @@ from pettoolkit.federation.journal import Journal
 from pettoolkit.federation.metered import Dropped, MeteredGrid
 from pettoolkit.records import Cost, Exposure, Json, Models, NotMeasured, Outcome, RunResult, RunSpec, Weights
 
+RESUMED = "went on from {} answers of a run that was stopped: seconds and memory are those of the rest"
+"""Note on a cell whose cost was not measured as a whole."""
+
 
 @dataclass(frozen=True)
 class Executed:
@@ -56,7 +59,9 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = 
         reset()
     before = usage_of(grid)
     metered = metered_for(grid, spec)
-    metered.resume(None if journal is None else Journal(journal))
+    answers = None if journal is None else Journal(journal)
+    written = 0 if answers is None else len(answers)
+    metered.resume(answers)
     outcome = coordinate(metered, spec)
     metered.resume(None)
     after = usage_of(grid)
@@ -96,6 +101,7 @@ def execute(grid: Grid, spec: RunSpec, config_hash: str, journal: Path | None = 
         round_metrics=outcome.round_metrics,
         coefficients=outcome.coefficients,
         notes=(
+            *((RESUMED.format(written),) if written else ()),
             *dropped_notes(metered.drops),
             *outcome.notes,
             *contract_notes(spec),

@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Message
 
 from pettoolkit.errors import SiteFailed
-from pettoolkit.experiment.execute import Executed, execute
+from pettoolkit.experiment.execute import RESUMED, Executed, execute
 from pettoolkit.federation import wire
 from pettoolkit.hospital.site import Site
 from pettoolkit.hospital.store import FileStore
@@ -80,6 +80,7 @@ def test_a_stopped_training_goes_on_at_its_round_bit_for_bit(tmp_path: Path, str
     assert resumed.models == undisturbed.models
     assert figures(resumed) == figures(undisturbed)
     assert resumed.result.exposure == undisturbed.result.exposure
+    assert set(resumed.result.notes) - set(undisturbed.result.notes) == {RESUMED.format(24)}  # 4 rounds of 2 x 3
     assert resumed.result.round_metrics == undisturbed.result.round_metrics
 
 
