@@ -87,7 +87,7 @@ def advise(
     -------
     dict
         A JSON document: ``technologies`` with ``status``, ``good_enough``, ``risk``, ``reasons``, ``checklist``;
-        ``least_risk``, ``undecided`` with ``what_decides``, ``thin``, ``sources`` (those that are used), ``disclaimer``.
+        ``least_risk``, ``undecided`` with ``what_decides``, ``thin``, ``sources`` (those used), ``disclaimer``.
     """
     known = knowledge()
     settled = situation.data == "table" and not (situation.phase == "operation" and data == "simulated")

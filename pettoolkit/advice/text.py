@@ -91,12 +91,12 @@ def _undecided(document: Json) -> list[str]:
     out = []
     for cause, names in causes.items():
         out += _wrapped(f"Undecided, neither good enough nor not: {', '.join(names)}: {cause}.", "")
-    risks = {row["name"]: row["risk"].get("value") for row in document["technologies"]}
+    risks = {row["name"]: row["risk"] for row in document["technologies"] if "value" in row["risk"]}
     least = risks.get(document["least_risk"]["name"])
-    open_ones = [one["name"] for one in document["undecided"]]
-    lower = [name for name in open_ones if least is not None and risks[name] is not None and risks[name] < least]
+    rated = [one["name"] for one in document["undecided"] if one["name"] in risks]
+    lower = [name for name in rated if least is not None and risks[name]["value"] < least["value"]]
     if lower:
-        said = ", ".join(f"{name} ({risks[name]:.2f})" for name in lower)
+        said = ", ".join(f"{name} {_strongest(risks[name])}" for name in lower)
         out += _wrapped(f"Of the undecided, less risk was measured of {said}: decide them before you choose.", "")
     return out
 
@@ -147,9 +147,12 @@ def _risk(row: Json) -> str:
     epsilon = "no guarantee" if _missing(row["epsilon"]) else f"epsilon {row['epsilon']:.3g}"
     if "not_measured" in risk:
         return f"not measured ({risk['not_measured']}); {epsilon}"
-    span = f"{risk['interval']['low']:.2f} to {risk['interval']['high']:.2f}"
     verdicts = f"release {risk['release']}, insiders {risk['insider']}"
-    return f"strongest attack {risk['value']:.2f} ({span}); {verdicts}; {epsilon}"
+    return f"strongest attack {_strongest(risk)}; {verdicts}; {epsilon}"
+
+
+def _strongest(risk: Json) -> str:
+    return f"{risk['value']:.2f} ({risk['interval']['low']:.2f} to {risk['interval']['high']:.2f})"
 
 
 def _checklist(rows: Sequence[Json]) -> list[str]:

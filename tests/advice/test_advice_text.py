@@ -66,7 +66,7 @@ def test_with_one_seed_the_answer_begins_with_undecided_and_what_decides() -> No
 def test_an_undecided_technology_of_less_risk_than_the_choice_is_named_on_top() -> None:
     unknown = technology("local", 1.2, seeds=[0], risk=attacked(0.0, 0.0))
     text = brief(*ROWS, unknown, margin=0.05, trusted_coordinator="yes", records_may_leave="no")
-    assert "less risk was measured of local (0.00): decide them before you choose" in text
+    assert "less risk was measured of local 0.00 (-0.02 to 0.02): decide them before you choose" in text
 
 
 def test_the_short_answer_says_once_what_holds_for_all_and_names_sources_of_reasons() -> None:
