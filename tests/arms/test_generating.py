@@ -13,12 +13,16 @@ import pytest
 from scipy.stats import chi2
 
 from pettoolkit.arms import generating, registry
+from pettoolkit.cohort.contract import Contract
+from pettoolkit.cohort.features import encode
+from pettoolkit.evaluation.metrics import auroc
 from pettoolkit.hospital.request import Request
 from pettoolkit.hospital.site import Site
 from pettoolkit.privacy.events import Mechanism
 from pettoolkit.records import DpSpec, RunSpec
 from pettoolkit.synthesis.noisy import CLASS_SHARE
 from pettoolkit.synthesis.protocol import Generator, one_mechanism, total_rho
+from pettoolkit.synthesis.release_filter import Filtered
 from tests import small_cohort as small
 
 SEEDS = range(16)
@@ -94,3 +98,41 @@ def test_released_rows_are_as_noisy_as_the_ledger_says(arm: str) -> None:
     for error, variance in (found[:, :2].T, found[:, 2:].T):
         statistic = float(np.sum(error**2 / variance))
         assert chi2.ppf(5e-5, len(error)) < statistic < chi2.ppf(1 - 5e-5, len(error))
+
+
+def test_a_filters_utility_is_that_of_models_on_the_hospitals_validation_patients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against scikit-learn; what the filter leaves has its outcomes turned round, so that the model is spoilt."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    seen: list[pd.DataFrame] = []
+
+    def spoilt(made: pd.DataFrame, real: pd.DataFrame, contract: Contract, mode: str) -> Filtered:
+        worse = made.assign(y=1 - made["y"]).astype(made.dtypes)
+        seen.extend([made, worse])
+        return Filtered(worse, 3, 0, 0.0)
+
+    judged: list[tuple[Any, Any]] = []
+
+    def heard(y: Any, scores: Any) -> float:
+        judged.append((y, scores))
+        return float(auroc(y, scores))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generating, "release_filter", spoilt)
+    monkeypatch.setattr(generating, "auroc", heard)
+    site = small.hospitals()["east"]
+    of = small.spec("synthetic", filter="exact")
+    figures = registry.handlers("synthetic")["rows"](site, Request("rows", "training", of)).figures
+
+    contract, held_out = site.narrowed(of), site.table(of, "validation")
+    found = [figures[f"filter/auroc_{when}"] for when in ("before", "after")]
+    for value, (y, scores), rows in zip(found, judged, seen, strict=True):
+        np.testing.assert_array_equal(y, held_out["y"])
+        assert value == pytest.approx(roc_auc_score(y, scores))
+        model = LogisticRegression(max_iter=1000).fit(encode(rows, contract), rows["y"])
+        slow = roc_auc_score(y, model.predict_proba(encode(held_out, contract))[:, 1])
+        assert value == pytest.approx(slow, abs=0.15)  # the arm's model stops early
+    assert found[1] < 0.5 < found[0]
+    assert (figures["filter/exact"], figures["filter/close"]) == (3.0, 0.0)

@@ -116,3 +116,31 @@ def test_nobody_and_nothing_are_refused():
 def test_rho_of_the_plan_is_the_budgets():
     assert total_rho(DpVae().plan(CONTRACT, budget(0.3))) == pytest.approx(0.3)
     assert math.isclose(DpVae().plan(CONTRACT, budget())[-1].replace_factor, 2.0)
+
+
+def test_one_patient_moves_each_step_of_the_vae_by_its_sensitivity_whatever_the_seed(monkeypatch):
+    """The other patients' random codes are the same with and without the patient, and nobody else knows them."""
+    from pettoolkit.synthesis import vae
+
+    rows = people(50)
+    more = pd.concat([rows, people(80, seed=9).iloc[[2]]], ignore_index=True)
+    whole, clip = vae.clipped_sum, VaeSettings().clip
+
+    def sums(table, noise_seed):
+        seen = []
+
+        def record(network, losses, bound):
+            made = whole(network, losses, bound)
+            seen.append(torch.cat([v.ravel() for v in made.values()]).double())
+            return made
+
+        with monkeypatch.context() as patch:
+            patch.setattr(vae, "clipped_sum", record)
+            patch.setattr(torch.optim.Adam, "step", lambda self: None)  # both are asked at the same parameters
+            generator = DpVae(VaeSettings(hidden=16, latent=3, steps=5))
+            generator.fit(table, CONTRACT, seed=0, dp=budget(1.0, noise_seed))
+        return seen
+
+    for a, b in zip(sums(rows, 4), sums(more, 4), strict=True):
+        assert 0 < float((a - b).norm()) <= clip * (1 + 1e-5)
+    assert not torch.equal(sums(rows, 4)[0], sums(rows, 5)[0])  # codes come from the private noise, not from the seed
