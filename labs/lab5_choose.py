@@ -48,7 +48,7 @@ engine: inline
         config, found = lab.run(_upto, folder)
         print(f"finished: {found.summaries[-1].spec.arm}")
         mo.output.replace(mo.md(f"finished: {', '.join(s.spec.arm for s in found.summaries)} of 4"))
-    return config, found, lab
+    return config, folder, found, lab
 
 
 @app.cell
@@ -78,6 +78,24 @@ def _(found, mo):
 
 
 @app.cell
+def _(config, folder, mo):
+    from pettoolkit.experiment.report import report
+
+    page = report(config, "lab5.yaml", folder / "comparison.html").path
+    print(f"report: {page.name}")
+    mo.vstack(
+        [
+            mo.md(
+                "## 2. The report (`pettoolkit report`)\n\nThe page that you would hand to a colleague. Read it to "
+                "its end, its limits too; write down which technology you would choose and with which margin."
+            ),
+            mo.iframe(page.read_text(encoding="utf-8"), height="900px"),
+        ]
+    )
+    return
+
+
+@app.cell
 def _(mo):
     from pettoolkit.advice.situation import questions
 
@@ -90,21 +108,21 @@ def _(mo):
         }
     )
     margin = mo.ui.slider(steps=[0.01, 0.02, 0.03, 0.05, 0.1], value=0.05, label="margin (AUROC)", show_value=True)
-    mo.vstack([mo.md("## 2. Your situation. State the margin before you look below."), controls.vstack(), margin])
+    mo.vstack([mo.md("## 3. Your situation. State the margin before you look below."), controls.vstack(), margin])
     return OPEN, controls, margin
 
 
 @app.cell
 def _(OPEN, config, controls, margin, mo):
     from pettoolkit.advice.situation import Situation
-    from pettoolkit.advice.text import lines
+    from pettoolkit.advice.text import short
     from pettoolkit.experiment.advise import advise
 
     answers = {key: value for key, value in controls.value.items() if value != OPEN}
     advice = advise(config, Situation(**answers, margin=margin.value))
     for _row in advice["technologies"]:
         print(f"{_row['name']}: {_row['status']}")
-    mo.vstack([mo.md("## 3. The advice (`pettoolkit advise`)"), mo.plain_text("\n".join(lines(advice)))])
+    mo.vstack([mo.md("## 4. The advice (`pettoolkit advise`)"), mo.plain_text("\n".join(short(advice)))])
     return
 
 
@@ -113,7 +131,7 @@ def _(lab, mo):
     mo.md(
         lab.questions(
             [
-                "Which technology would you have chosen from the table alone, and what in the advice made you "
+                "Which technology would you have chosen from the report alone, and what in the advice made you "
                 "hesitate?",
                 "Move the margin from 0.05 to 0.01. Which answers change, and why is choosing the margin afterwards "
                 "cheating?",

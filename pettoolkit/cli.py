@@ -202,8 +202,9 @@ def advise(
 
     config = load(experiment, sets or ())
     person = sys.stdin.isatty() and sys.stderr.isatty() and situation is None and not answers
+    evidence = advising.recorded(config) if person else None  # nobody answers questions for nothing
     told = advising.situation(situation, answers or (), margin=margin, question=_ask if person else None)
-    found = advising.advise(config, told)
+    found = advising.advise(config, told, evidence)
     print(json.dumps(found, indent=2) if output is Format.json else "\n".join((lines if full else short)(found)))
 
 
@@ -459,6 +460,8 @@ def attack(
     from pettoolkit.experiment import attack as attacking
     from pettoolkit.report import risk
 
+    if out is not None:
+        attacking.check_out(out)
     found = attacking.attack(
         real,
         release or [],

@@ -13,7 +13,7 @@ from pettoolkit.advice.evidence import Technology
 from pettoolkit.advice.situation import Question, Situation, ask
 from pettoolkit.cohort.yamlfile import Document, findings, read_value, read_yaml
 from pettoolkit.errors import BadInput
-from pettoolkit.experiment.cells import CellReport
+from pettoolkit.experiment.cells import CellReport, Comparison
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.records import Json, RunResult, RunSpec
 
@@ -69,20 +69,38 @@ def situation(
         raise BadInput([line.replace("--set: ", f"{ANSWERS}: ", 1) for line in found]) from None
 
 
-def advise(config: ExperimentConfig, answers: Situation) -> dict[str, Json]:
+def recorded(config: ExperimentConfig) -> Comparison:
+    """What was recorded for an experiment; nothing is run.
+
+    Raises
+    ------
+    BadInput
+        If nothing was recorded, or nothing that this version can read; with the reason of the first cell.
+    """
+    from pettoolkit.experiment import runner
+
+    found = runner.show(config)
+    if all(cell.result is None for cell in found.cells):
+        why = next((f": {cell.reason}" for cell in found.cells if cell.status == "missing" and cell.reason), "")
+        raise BadInput(f"{config.name}: no finished cell in {config.tracking.dir}{why} (run the experiment first)")
+    return found
+
+
+def advise(config: ExperimentConfig, answers: Situation, found: Comparison | None = None) -> dict[str, Json]:
     """Answer from what was recorded for an experiment; nothing is run.
+
+    Parameters
+    ----------
+    found
+        What :func:`recorded` returned; if not given, it is asked.
 
     Raises
     ------
     BadInput
         If nothing was recorded.
     """
-    from pettoolkit.experiment import runner
-
-    found = runner.show(config)
+    found = found or recorded(config)
     done = [cell for cell in found.cells if cell.result is not None]
-    if not done:
-        raise BadInput(f"{config.name}: no finished cell in {config.tracking.dir} (run the experiment first)")
     missing = [f"{c.spec.arm} seed {c.spec.seed}" for c in found.cells if c.result is None and c.status != "excluded"]
     return decide(
         technologies(config, done),

@@ -10,7 +10,10 @@ import pytest
 
 from pettoolkit import cli
 from pettoolkit.errors import BadInput
-from pettoolkit.experiment.advise import names, situation
+from pettoolkit.experiment import runner
+from pettoolkit.experiment.advise import names, recorded, situation
+from pettoolkit.experiment.cells import CellReport, Comparison
+from pettoolkit.experiment.load import load
 from tests import small_cohort as small
 
 CONTRACT = """\
@@ -71,6 +74,23 @@ def test_recorded_runs_are_judged_as_text_and_as_json(experiment: str, capsys: p
 def test_before_a_run_there_is_nothing_to_judge(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["advise", experiment, "--answer", "phase=operation"]) == 2
     assert "no finished cell" in capsys.readouterr().err
+
+
+def test_a_person_is_asked_nothing_where_nothing_was_recorded(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(cli, "_ask", lambda question: pytest.fail(f"asked {question.key}"))
+    assert cli.main(["advise", experiment]) == 2
+    assert "no finished cell" in capsys.readouterr().err
+
+
+def test_cells_of_another_version_are_named_as_such(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = CellReport(small.spec("pooled"), "missing", reason="RESULT_VERSION 2 -> 3")
+    monkeypatch.setattr(runner, "show", lambda config: Comparison((old,), ()))
+    with pytest.raises(BadInput, match="RESULT_VERSION 2 -> 3"):
+        recorded(load(Path(experiment), ()))
 
 
 def test_options_go_over_the_file_and_the_margin_over_both(tmp_path: Path) -> None:

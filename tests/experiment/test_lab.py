@@ -99,6 +99,8 @@ def test_a_lab_runs_headless_in_a_minute_and_shows_something_in_15_seconds(path:
     assert used.user + used.system <= FIRST
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     assert spent <= WHOLE
+    if path.stem.startswith("lab5"):
+        assert "<html" in (tmp_path / "comparison.html").read_text(encoding="utf-8"), "the report to choose from"
 
 
 @pytest.mark.slow
