@@ -46,6 +46,7 @@ from pettoolkit.attacks.statistics import (
     rate_of,
 )
 from pettoolkit.cohort.contract import Contract
+from pettoolkit.errors import BadInput
 from pettoolkit.records import AttackFigure, Interval, NotMeasured
 
 NO_BOUND = NotMeasured("no guarantee, hence no bound")
@@ -354,6 +355,11 @@ def attacks_for(view: View, plugins: Iterable[str] = ()) -> list[Attack]:
         What there is to attack.
     plugins
         Modules (dotted names) to import beside those of the entry-point group.
+
+    Raises
+    ------
+    BadInput
+        If a module of ``plugins`` can't be imported.
     """
     for room in ROOMS:
         package = importlib.import_module(room)
@@ -363,7 +369,10 @@ def attacks_for(view: View, plugins: Iterable[str] = ()) -> list[Attack]:
     for entry in importlib.metadata.entry_points(group=PLUGINS):
         entry.load()
     for name in plugins:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # somebody's file: whatever it raises is theirs to read, in one line
+            raise BadInput(f"--plugin {name}: can't be imported ({type(error).__name__}: {error})") from error
     return sorted((a for a in _REGISTERED.values() if isinstance(view, a.sees)), key=lambda a: a.name)
 
 

@@ -12,7 +12,7 @@ half of the targets, and how strong it is off the other half. The largest of man
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pettoolkit.attacks.protocol import NO_OBSTACLE, Exact, Finding
@@ -186,16 +186,22 @@ def _said(finding: Finding, interval: Interval, threshold: float) -> str:
 
 
 def _open(
-    judged: Iterable[tuple[Finding, Interval, float]], left_out: Mapping[str, str], not_run: Mapping[str, str]
+    judged: Sequence[tuple[Finding, Interval, float]], left_out: Mapping[str, str], not_run: Mapping[str, str]
 ) -> str:
     spans = [
         f"{name_of(f.figure)} may be up to {i.high:.2f} (about {needed(f, i, t)} patients would decide)"
         for f, i, t in judged
         if i.high >= t and name_of(f.figure) not in left_out
     ]
+    wanted = [
+        needed(f, i, t)
+        for f, i, t in judged
+        if name_of(f.figure) in left_out and f.figure.details.get("reach", 1.0) >= 1
+    ]
+    enough = f" (about {max(wanted)}, and as many control patients, would do for all)" if wanted else ""
     parts = [
         *spans[:3],
-        *([f"too few patients for {', '.join(left_out)}"] if left_out else []),
+        *([f"too few patients for {', '.join(left_out)}{enough}"] if left_out else []),
         *(f"{name} did not run ({reason})" for name, reason in not_run.items()),
     ]
     return "; ".join(parts)

@@ -179,6 +179,20 @@ def attack(
     )
 
 
+def check_out(out: Path) -> None:
+    """Refuse a file that :func:`write` would refuse, before minutes are spent on what goes into it.
+
+    Raises
+    ------
+    BadInput
+        If the file is there already, or its folder is not.
+    """
+    if out.exists():
+        raise BadInput(f"{out}: is there already (move it away, or choose another name)")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}")
+
+
 def write(report: RiskReport, out: Path) -> None:
     """Write the JSON document.
 

@@ -40,8 +40,10 @@ def rows(measured: MeasuredRisk | NotMeasured) -> list[tuple[str, str]]:
             out.append((name, f"{verdict.state}: {verdict.why}"))
             continue
         out.append((name, f"{_said(verdict)}: {verdict.why}"))
-        strongest = sorted(figures, key=lambda f: -f.interval.low)[:MOST]
-        out.append(("", "; ".join(_figure(f) for f in strongest)))
+        told = [f for f in figures if f"{f.attack} {f.measure}" not in verdict.left_out]  # of the others it is noise
+        strongest = sorted(told, key=lambda f: -f.interval.low)[:MOST]
+        if strongest:
+            out.append(("", "; ".join(_figure(f) for f in strongest)))
         worst = worst_site(measured.figures, view)
         if worst is not None:
             out.append(("", f"by hospital, at most: {worst.site} {_figure(worst)}"))

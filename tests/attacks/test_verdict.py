@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,11 @@ def test_an_attack_with_too_few_patients_is_left_out_and_nothing_is_below() -> N
     assert found.state == "undecided"
     assert list(found.left_out) == ["few linkability"]
     assert "about" in found.left_out["few linkability"]
+
+
+def test_what_is_left_out_says_how_many_patients_would_do() -> None:
+    why = verdict([hits("a", 0.02, 0.02, 2000), hits("few", 0.1, 0.1, 30)], view="release").why
+    assert re.search(r"too few patients for few linkability \(about \d+, and as many control patients, would do", why)
 
 
 def test_undecided_says_what_would_decide() -> None:

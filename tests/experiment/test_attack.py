@@ -115,6 +115,25 @@ def test_what_can_not_be_asked_has_one_line(folder: Path, asked: dict[str, Any],
         measure(folder, "fresh.csv", **asked)
 
 
+def test_a_plugin_that_can_not_be_imported_has_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match=r"--plugin no_such_module: can't be imported \(ModuleNotFoundError"):
+        measure(folder, "fresh.csv", plugins=["no_such_module"])
+    (folder / "broken_attack.py").write_text("raise RuntimeError('half-written')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(BadInput, match="broken_attack: can't be imported .RuntimeError: half-written"):
+        measure(folder, "fresh.csv", plugins=["broken_attack"])
+
+
+def test_a_file_that_can_not_be_written_is_refused_before_the_measurement(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacking, "attack", lambda *a, **k: pytest.fail("it was measured first"))
+    asked = ["attack", "--real", "x.csv", "--reference", "y.csv", "--release", "z.csv", "--out"]
+    for out, line in ((folder / "real.csv", "is there already"), (folder / "no" / "risk.json", "no folder")):
+        assert cli.main([*asked, str(out)]) == 2
+        assert line in capsys.readouterr().err
+
+
 def test_a_release_that_does_not_fit_is_named_with_its_cells(folder: Path) -> None:
     people_rows(30, 3).astype({"age": "object"}).assign(age="old").to_csv(folder / "odd.csv", index=False)
     with pytest.raises(BadInput, match=r"odd\.csv: row 1: age: is no number, range"):
@@ -195,6 +214,7 @@ def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys
 
 
 def test_anybodys_attack_comes_in_by_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol.attacks_for(protocol.View(CONTRACT))  # ours register before the copy is made
     monkeypatch.setattr(protocol, "_REGISTERED", dict(protocol._REGISTERED))  # other tests must not meet the coin
     (folder / "red_team_attack.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))

@@ -90,3 +90,11 @@ def test_hospitals_audit_and_collusion_have_lines_of_their_own() -> None:
 
 def test_nothing_measured_says_why() -> None:
     assert text(NotMeasured("no attacks were run")) == "measured: not measured: no attacks were run"
+
+
+def test_figures_that_decide_nothing_are_not_among_the_strongest() -> None:
+    left_out = {"lira membership_auc": "can't decide: 30 patients"}
+    verdict = Verdict("undecided", 0.02, 0.09, "too few patients for lira membership_auc", left_out)
+    said = text(risk(figure("lira", excess=0.4), figure("rmia", excess=0.02), release=verdict))
+    assert "rmia AUC" in said
+    assert "lira AUC" not in said
