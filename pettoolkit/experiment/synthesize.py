@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from pettoolkit.cohort.contract import Contract
-from pettoolkit.cohort.tables import load_tables
+from pettoolkit.cohort.tables import DEFAULT_CONTRACT, load_tables
+from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.errors import BadInput, Refused
 from pettoolkit.records import DpSpec
 from pettoolkit.synthesis import protocol
@@ -176,7 +177,20 @@ def _utility(table: pd.DataFrame, patients: pd.DataFrame, contract: Contract) ->
     return f"{name} {scored.headline:.3f}" if isinstance(scored.headline, float) else f"{name} {scored.headline.reason}"
 
 
+def _check_outcome(contract: Path) -> None:
+    """See that the outcome is yes or no, before each of its values is called wrong."""
+    if not contract.exists():
+        return  # whoever reads the table says so
+    outcome = parse(Contract, contract).outcome
+    if outcome.kind != "binary":
+        raise BadInput(
+            f"{contract}: {outcome.name}: the outcome is a {outcome.kind}; rows are made for outcomes of kind binary, "
+            "0 or 1 (`pettoolkit declare` takes any)"
+        )
+
+
 def _patients(real: Path, contract: Path | None) -> tuple[pd.DataFrame, Contract]:
+    _check_outcome(contract or real.parent / DEFAULT_CONTRACT)
     rows_of, described = load_tables(real, contract)
     return pd.concat(rows_of.values(), ignore_index=True), described
 

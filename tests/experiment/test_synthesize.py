@@ -192,6 +192,17 @@ def test_a_real_table_without_a_column_of_the_contract_is_refused(real: Path) ->
         make(written(real.parent, rows("east").drop(columns="pulse")))
 
 
+@pytest.mark.parametrize("kind", ["kind: number, low: 0, high: 9", "kind: category, levels: [low, mid, high]"])
+def test_an_outcome_that_is_not_yes_or_no_has_one_line(real: Path, kind: str) -> None:
+    said = CONTRACT.replace("{name: y, kind: binary,", f"{{name: y, {kind},").replace("prevalence: 0.2\n", "")
+    (real.parent / "contract.yaml").write_text(said, encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        make(real)
+    (line,) = error.value.lines
+    assert "y: the outcome is a " in line
+    assert "`pettoolkit declare` takes any" in line
+
+
 def test_the_command_prints_what_was_made(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = real.parent / "made.parquet"
     assert cli.main(["synthesize", "--real", str(real), "--epsilon", "2", "--out", str(out)]) == 0
