@@ -58,6 +58,14 @@ def test_an_attack_with_too_few_patients_is_left_out_and_nothing_is_below() -> N
     assert "about" in found.left_out["few linkability"]
 
 
+def test_left_out_is_not_below_even_where_its_upper_end_is() -> None:
+    # far fewer hits than among 60 control patients: the interval ends below .09, and is twice as wide
+    found = verdict([hits("a", 0.02, 0.02, 2000), hits("few", 0.0, 0.3, 60)], view="release")
+    assert hits("few", 0.0, 0.3, 60).evidence.interval(0.975).high < 0.09
+    assert found.state == "undecided"
+    assert list(found.left_out) == ["few linkability"]
+
+
 def test_what_is_left_out_says_how_many_patients_would_do() -> None:
     why = verdict([hits("a", 0.02, 0.02, 2000), hits("few", 0.1, 0.1, 30)], view="release").why
     assert re.search(r"too few patients for few linkability \(about \d+, and as many control patients, would do", why)
