@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,17 +232,20 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[ray_grid.RayGrid]:
 
 def kill_in_round(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
     """Kill a worker, as the system would, as soon as its hospitals have been asked in that round."""
-    asked: list[int] = []
+    asked: list[object] = []
     ask = ray_grid._Delivery._ask
 
-    def ask_and_kill(self: ray_grid._Delivery, messages: list[Any]) -> None:
+    def ask_and_kill(self: ray_grid._Delivery, owners: Iterable[int]) -> None:
         import ray
 
+        if owners is not self._queued:  # a round that is under way
+            ask(self, owners)
+            return
+        asked.append(self)
         worker = self._grid._workers[0]
-        pid = ray.get(worker.__ray_call__.remote(lambda _: os.getpid())) if worker is not None else None
-        ask(self, messages)
-        asked.append(len(messages))
-        if len(asked) == rounds and pid is not None:
+        pid = ray.get(worker.__ray_call__.remote(lambda _: os.getpid())) if len(asked) == rounds else None
+        ask(self, owners)
+        if pid is not None:
             os.kill(pid, signal.SIGKILL)
 
     monkeypatch.setattr(ray_grid._Delivery, "_ask", ask_and_kill)
