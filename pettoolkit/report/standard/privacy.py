@@ -107,14 +107,18 @@ def _risk(given: Given) -> dict[str, Any] | None:
     if given.release is None or given.risk is None:
         return None
     release, risk = given.release, given.risk
-    beside = {a["name"]: {(f["attack"], f["measure"]): f["excess"] for f in a["figures"]} for a in given.anchors}
+    beside = {
+        a["name"]: {(f["attack"], f["measure"]): f["excess"] for f in a["figures"] if _decides(f, a["verdict"])}
+        for a in given.anchors
+    }
     limits = {name: t["value"] for name, t in risk["thresholds"].items()}
     figures = [f for f in release["figures"] if f["site"] == "*" and f["view"] == "release"]
     attacks = [
         {
             **{k: f[k] for k in KEPT},
             "threshold": limits.get(f["measure"], limits["excess"]),
-            "above": bool(f["interval"]["low"] > limits.get(f["measure"], limits["excess"])),
+            "above": _decides(f, release["verdict"])
+            and bool(f["interval"]["low"] > limits.get(f["measure"], limits["excess"])),
             "beside": {
                 name: known[key] for name, known in beside.items() if (key := (f["attack"], f["measure"])) in known
             },
@@ -137,6 +141,11 @@ def _risk(given: Given) -> dict[str, Any] | None:
         "anchors": list(beside),
         "anchors_left_out": dict(risk["left_out"]),
     }
+
+
+def _decides(found: Json, verdict: Json) -> bool:
+    """Whether the patients are enough to say something: if not, a figure is noise and not shown."""
+    return f"{found['attack']} {found['measure']}" not in verdict["left_out"]
 
 
 def _place(found: Json) -> tuple[int, str]:
@@ -224,7 +233,7 @@ def _attacks(risk: Json, t: Texts) -> str:
             [
                 escape(_title(a, t)),
                 escape(t.word("knowledge", a["knowledge"])),
-                f"<strong>{figure(a['excess'], t, '.2f')}</strong> ({escape(ends)})"
+                f"<strong>{_shown(a, risk, t)}</strong> ({escape(ends)})"
                 + (f" {state('above', t)}" if a["above"] else ""),
                 figure(a["success"], t, ".2f"),
                 figure(a["control"], t, ".2f"),
@@ -250,8 +259,13 @@ def _attacks(risk: Json, t: Texts) -> str:
         f"<p>{escape(t('privacy.attacks.model'))}</p>"
         if any(a["attack"] in ON_MODELS for a in risk["attacks"])
         else "",
+        f"<p>{escape(t('privacy.attacks.undecidable'))}</p>" if risk["verdict"]["left_out"] else "",
         "" if anchors else f"<p>{escape(t('privacy.attacks.no_anchors'))}</p>",
     )
+
+
+def _shown(attack: Json, risk: Json, t: Texts) -> str:
+    return figure(attack["excess"], t, ".2f") if _decides(attack, risk["verdict"]) else "?"
 
 
 def _source(threshold: Json, t: Texts) -> str:

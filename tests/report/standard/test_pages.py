@@ -101,6 +101,26 @@ def test_each_attack_stands_with_its_interval_and_the_tables_of_known_risk(made:
         assert en.word("attack", name) in text
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_an_attack_that_too_few_patients_let_decide_has_no_figure(copied: Given, lang: str) -> None:
+    assert copied.release is not None
+    verdict = dict(copied.release["verdict"])
+    (attack,) = (a for a in document(copied, "privacy")["risk"]["attacks"] if a["attack"] == "exact_match")
+    name = f"exact_match {attack['measure']}"
+    verdict["left_out"] = {name: "can't decide: 9 patients leave +-0.30 around it; about 90 would do"}
+    few = replace(copied, release={**copied.release, "verdict": verdict})
+
+    before, text = (words(page(given, "privacy", lang)) for given in (copied, few))
+
+    assert attack["above"]
+    assert " ? (" not in before
+    assert text.count(" ? (") == 1
+    assert texts(lang)("privacy.attacks.undecidable") in text
+    assert texts(lang)("privacy.attacks.undecidable") not in words(page(copied, "privacy", lang))
+    attacks = {a["attack"]: a for a in document(few, "privacy", lang)["risk"]["attacks"]}
+    assert not attacks["exact_match"]["above"]
+
+
 def test_a_copy_of_patients_is_called_above_and_its_matches_are_counted(copied: Given) -> None:
     text = words(page(copied, "privacy"))
     assert "Above a threshold" in text
