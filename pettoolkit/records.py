@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEMA_VERSION = 1
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Raised whenever the numbers of a cell may change; finished cells of another version run again."""
 
 Json = Any  # a value that json.dumps takes: dict, list, str, int, float, bool or None
@@ -202,6 +202,7 @@ class Verdict:
 
     ``figure`` is the strongest attack's excess (chosen on one half of the targets, reported on the other),
     ``null`` the same attack's where nobody can be exposed; ``left_out`` names attacks that too few patients let decide.
+    ``strongest`` is the strongest attack and its measure, empty where none decides.
     """
 
     state: str
@@ -210,6 +211,7 @@ class Verdict:
     why: str
     left_out: Mapping[str, str] = field(default_factory=dict)
     null: float | NotMeasured = NotMeasured("no null row was attacked")
+    strongest: str = ""
 
 
 @dataclass(frozen=True)

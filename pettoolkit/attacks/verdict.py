@@ -2,8 +2,8 @@
 
 The family of attacks is fixed before the run. All its intervals are widened together (Bonferroni), over the whole
 family: whether a figure is left out depends on data, so leaving it out must not narrow the others. *Above* if any
-lower end is above its threshold. *Below* only if all upper ends are below and none was left out because its
-patients are too few to tell. Otherwise *undecided*.
+lower end is above its threshold. *Below* only if no upper end is above its own (groups of exactly eleven are what the
+agencies accept) and none was left out because its patients are too few to tell. Otherwise *undecided*.
 
 The one figure that stands for all (``risk/reid_max``) is the strongest attack's: which one that is, is read off one
 half of the targets, and how strong it is off the other half. The largest of many noisy figures would be too large.
@@ -21,6 +21,9 @@ from pettoolkit.records import AttackFigure, Interval, MeasuredRisk, NotMeasured
 
 EXCESS = "excess"
 """Key of the threshold of every measure that has none of its own."""
+
+ROWS = "singling_out"
+"""Measure whose n are released rows: such an attack is on nobody in particular."""
 
 NOTHING = NotMeasured("nothing was attacked")
 NONE_DECIDES = NotMeasured("no attack has enough patients to say anything")
@@ -96,19 +99,22 @@ def verdict(
     told = [f for f in family if name_of(f.figure) not in left_out]
     shown: float | NotMeasured = NONE_DECIDES
     empty: float | NotMeasured = NONE_DECIDES
-    threshold = known[EXCESS].value
+    threshold, name = known[EXCESS].value, ""
     if told:
         strongest = choose(told, known)
+        name = name_of(strongest.figure)
         shown, threshold = reported(strongest, known)
         empty = _null_of(strongest, null, level, threshold)
     if above:
         state, why = "above", "; ".join(_said(f, i, t) for f, i, t in above[:3])
-    elif left_out or missing or any(i.high >= t for _, i, t in judged):
+    elif left_out or missing or any(i.high > t for _, i, t in judged):
         state, why = "undecided", _open(judged, left_out, missing)
     else:
         state = "below"
-        why = f"all {len(family)} upper ends are below their thresholds (together 95 %)"
-    return Verdict(state, shown, threshold, why, left_out, empty)
+        why = "its upper end is not above its threshold (95 %)"
+        if len(family) > 1:
+            why = f"none of {len(family)} upper ends is above its threshold (together 95 %)"
+    return Verdict(state, shown, threshold, why, left_out, empty, name)
 
 
 def choose(family: Sequence[Finding], known: Mapping[str, Threshold] = THRESHOLDS) -> Finding:
@@ -165,6 +171,10 @@ def needed(finding: Finding, interval: Interval, threshold: float) -> int:
     return math.ceil(finding.figure.patients * (2 * _half_width(interval) / threshold) ** 2)
 
 
+def _whom(finding: Finding) -> str:
+    return "released rows" if finding.figure.measure == ROWS else "patients"
+
+
 def _half_width(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
 
@@ -173,6 +183,11 @@ def _too_few(finding: Finding, interval: Interval, threshold: float) -> str:
     width = f"+-{_half_width(interval):.2f} around it, more than the threshold {threshold:.2f}"
     if finding.figure.details.get("reach", 1.0) < 1:  # tried on a part of the members: its size is the control's
         return f"can't decide: so few control patients leave {width}; as many as members would do better"
+    if finding.figure.measure == ROWS:
+        return (
+            f"can't decide: predicates of {finding.figure.patients} released rows leave {width}; about "
+            f"{needed(finding, interval, threshold)} would do: more attacks, or a table with more rows"
+        )
     return (
         f"can't decide: {finding.figure.patients} patients leave {width}; about "
         f"{needed(finding, interval, threshold)} would do, and as many control patients"
@@ -189,15 +204,11 @@ def _open(
     judged: Sequence[tuple[Finding, Interval, float]], left_out: Mapping[str, str], not_run: Mapping[str, str]
 ) -> str:
     spans = [
-        f"{name_of(f.figure)} may be up to {i.high:.2f} (about {needed(f, i, t)} patients would decide)"
+        f"{name_of(f.figure)} may be up to {i.high:.2f} (about {needed(f, i, t)} {_whom(f)} would decide)"
         for f, i, t in judged
-        if i.high >= t and name_of(f.figure) not in left_out
+        if i.high > t and name_of(f.figure) not in left_out
     ]
-    wanted = [
-        needed(f, i, t)
-        for f, i, t in judged
-        if name_of(f.figure) in left_out and f.figure.details.get("reach", 1.0) >= 1
-    ]
+    wanted = [needed(f, i, t) for f, i, t in judged if name_of(f.figure) in left_out and f.figure.measure != ROWS]
     enough = f" (about {max(wanted)}, and as many control patients, would do for all)" if wanted else ""
     parts = [
         *spans[:3],

@@ -49,6 +49,7 @@ SITE = "*hospital*"
 EACH_ROW = "the contract names no patient id, so each row is counted as one patient"
 
 TOGETHER = "all releases together"
+WORSE = ("below", "undecided", "above")
 SAME_RECORDS = 0.01
 """Share of reference patients whose whole record is also in the real table above which they are taken for the same."""
 
@@ -161,7 +162,7 @@ def attack(
         found = _measure(name, view, people, effort, null, plugins)[0]
         measured.append(replace(found, sha256={name: sha256_of(Path(name))}))
     if len(views) > 1:
-        measured.append(_together(views, people, effort, plugins))
+        measured.append(_together(views, measured, people, effort, plugins))
     if model is not None:
         measured.append(_of_model(model, people, effort, plugins))
     return RiskReport(
@@ -321,8 +322,13 @@ def _notes(view: TableView) -> list[str]:
     return [f"not in the release, so not attacked through it: {', '.join(gone)}"] if gone else []
 
 
-def _together(views: Mapping[str, TableView], people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
-    """All releases of real rows together; of synthetic ones, in which nobody is, only where there is nothing else."""
+def _together(
+    views: Mapping[str, TableView], alone: Sequence[Measured], people: People, effort: Effort, plugins: Sequence[str]
+) -> Measured:
+    """All releases of real rows together; of synthetic ones, in which nobody is, only where there is nothing else.
+
+    Who has all of them has each of them: together they are no better than the worst one alone.
+    """
     real = [view for view in views.values() if view.source != "synthetic"]
     chosen = real if len(real) > 1 else list(views.values())
     frames = {name: frame for view in chosen for name, frame in view.releases.items()}
@@ -330,11 +336,20 @@ def _together(views: Mapping[str, TableView], people: People, effort: Effort, pl
     view = replace(chosen[0], releases=frames, source=" and ".join(sources))
     several = [a for a in attacks_for(view, plugins) if a.name == "intersection"]
     found, not_run = run_attacks(several, view, people, effort)
-    judged = verdict(found, view="release", not_run=not_run)
+    judged = _no_better(verdict(found, view="release", not_run=not_run), [m for m in alone if m.name in frames])
     rows = sum(len(frame) for frame in frames.values())
-    notes = (f"of {len(frames)} releases; what all of them allow together, and nothing else, is judged here",)
+    notes = (f"of {len(frames)} releases; the figures are of what all of them allow together, and of nothing else",)
     files = {name: sha256_of(Path(name)) for name in frames}
     return Measured(TOGETHER, view.source, rows, tuple(f.figure for f in found), not_run, judged, notes, files)
+
+
+def _no_better(judged: Verdict, alone: Sequence[Measured]) -> Verdict:
+    """The verdict on what releases allow together, made no better than that on any release alone."""
+    worst = max([judged.state, *(m.verdict.state for m in alone)], key=WORSE.index)
+    if worst == judged.state:
+        return judged
+    names = ", ".join(m.name for m in alone if m.verdict.state == worst)
+    return replace(judged, state=worst, why=f"{names} alone is {worst}; what all allow together: {judged.why}")
 
 
 def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]) -> Measured:

@@ -82,7 +82,8 @@ def _said(verdict: Verdict) -> str:
     if isinstance(verdict.figure, NotMeasured):
         return verdict.state
     null = "" if isinstance(verdict.null, NotMeasured) else f" (where nobody can be exposed {_two(verdict.null)})"
-    return f"{verdict.state} {verdict.threshold:.2f}, strongest attack {_two(verdict.figure)}{null}"
+    name = f" ({verdict.strongest})" if verdict.strongest else ""
+    return f"{verdict.state} {verdict.threshold:.2f}, strongest attack {_two(verdict.figure)}{name}{null}"
 
 
 def _together(verdicts: Sequence[Verdict]) -> str:

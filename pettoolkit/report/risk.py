@@ -27,6 +27,8 @@ ATTACKS: Mapping[str, tuple[str, str]] = {
 }
 """Attack to what it tries and what it knows, in the order of the table; others follow under their own names."""
 
+FULL = "this was --attacks quick: --attacks full makes more of them, on as many patients as there are (up to 2,000)"
+
 STATES = {
     "below": "BELOW the thresholds",
     "above": "ABOVE a threshold",
@@ -38,7 +40,7 @@ def lines(document: Json) -> list[str]:
     """The whole report."""
     out = [f"Measured risk. {_people(document)}"]
     for release in document["releases"]:
-        out += ["", *_release(release, document["anchors"].get(release["name"], ()))]
+        out += ["", *_release(release, document["anchors"].get(release["name"], ()), document["effort"])]
     out += ["", *_reading(document)]
     return out
 
@@ -52,7 +54,7 @@ def _people(document: Json) -> str:
     )
 
 
-def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
+def _release(release: Json, anchors: Sequence[Json], effort: str) -> list[str]:
     judged = release["verdict"]
     out = [
         f"== {release['name']} ({release['source']}, {release['rows']} "
@@ -63,10 +65,13 @@ def _release(release: Json, anchors: Sequence[Json]) -> list[str]:
         null = judged["null"]
         beside = "" if isinstance(null, Mapping) else f"; the same attack on fresh patients {_two(null)}"
         figure, threshold = _two(judged["figure"]), f"threshold {judged['threshold']:.2f}"
-        out += _wrapped(f"Strongest attack that decides: excess risk {figure} ({threshold}){beside}.", "")
+        name = _plainly(judged.get("strongest", "")) or "the strongest attack that decides"
+        said = f"Strongest: {name}. Chosen on one half of the patients, its excess risk on the other is {figure}"
+        out += _wrapped(f"{said} ({threshold}){beside}.", "")
     if judged["left_out"]:
         out += ["What would decide:"]
         out += [line for name, why in judged["left_out"].items() for line in _wrapped(_plainly(f"{name}: {why}"), "  ")]
+        out += _wrapped(FULL, "  ") if effort == "quick" else []
     out += ["", *_table(release, anchors)]
     for name, why in release["not_run"].items():
         out += _wrapped(f"not run: {name}: {why}", "")

@@ -89,6 +89,9 @@ def test_several_releases_are_measured_alone_and_together(folder: Path) -> None:
     assert [f.attack for f in found[2].figures] == ["intersection"]
     hashes = {str(folder / n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("k3.csv", "again.csv")}
     assert {**found[0].sha256, **found[1].sha256} == found[2].sha256 == hashes
+    # who has both has each: nobody may read "below" where one alone is above
+    assert found[0].verdict.state == found[2].verdict.state == "above"
+    assert f"{folder / 'k3.csv'}, {folder / 'again.csv'} alone is above" in found[2].verdict.why
 
 
 def test_the_same_seed_writes_the_same_document(folder: Path) -> None:
@@ -185,6 +188,7 @@ def test_what_too_few_patients_can_not_say_is_no_figure(folder: Path) -> None:
     assert not [line for line in text if line.startswith("Strongest")]
     rows = [line for line in text if line.startswith(("three columns", "one column"))]
     assert [line[48:50] for line in rows] == ["? ", "? "]
+    assert "--attacks full makes more of them" in " ".join(text)
     assert all(line.split()[-5:] == ["?"] * 5 for line in rows[1:])  # the ceilings as well
     assert all(f.success >= 0 for m in (released, *found.anchors[released.name]) for f in m.figures)
 
@@ -197,6 +201,8 @@ def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys
     document = json.loads((folder / "risk.json").read_text(encoding="utf-8"))
     assert text.splitlines() == risk.lines(document)
     assert "ABOVE a threshold" in text
+    (strongest,) = [line for line in text.splitlines() if line.startswith("Strongest")]
+    assert "(knows: all)" in strongest  # which attack it is, in words
     assert max(len(line) for line in text.splitlines()) <= 120 + len(str(folder))
     for word in (
         "How to read it",

@@ -128,7 +128,7 @@ def _risk(given: Given) -> dict[str, Any] | None:
     ]
     return {
         "source": release["source"],
-        "verdict": dict(release["verdict"]),
+        "verdict": {name: value for name, value in release["verdict"].items() if name != "strongest"},
         "attacks": attacks,
         "not_run": dict(release["not_run"]),
         "notes": list(release["notes"]),
