@@ -170,6 +170,27 @@ def test_hospitals_refuse_a_sum_over_two() -> None:
         run(of, small.hospitals(spec(**SUM)))
 
 
+def test_noise_that_the_encryption_would_cut_off_is_refused_before_anything_is_spent() -> None:
+    """Clipped at the range of so few patients, it would protect less than the ledger says."""
+    of = spec(budget=dp("shared", epsilon=0.02), **SUM)
+    sites = small.hospitals(of)
+    with pytest.raises(SiteFailed, match=r"dp\.epsilon: 0\.02 takes noise of SD .* write a larger epsilon"):
+        run(of, sites)
+    assert not any(site.ledgers for site in sites.values())
+
+
+def test_fewer_patients_in_all_than_here_are_refused() -> None:
+    """Divided by too few, counts and noise would be cut off at the range of the encryption."""
+    from pettoolkit.arms.synthetic import summed
+    from pettoolkit.hospital.request import Request
+
+    of = spec(budget=dp("shared"), **SUM)
+    site = small.hospitals(of)["east"]
+    with pytest.raises(Refused, match="the run says that 3 patients train in all"):
+        summed.contribute(site, Request("contribute", "training", of, round=1, extra={"patients": 3}))
+    assert not site.ledgers
+
+
 def test_decrypted_counts_carry_no_trace_of_the_encryptions_error() -> None:
     """Every hospital keeps whole numbers, the same as every other, though none of them decrypts exactly."""
     from pettoolkit.arms.synthetic import summed

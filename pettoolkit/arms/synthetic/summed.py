@@ -16,6 +16,7 @@ rounded to them: no trace of the error is left in what is built from them.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from pettoolkit.arms import vault
 from pettoolkit.arms.generating import Made, envelope_of, fit_id, one_row_each
 from pettoolkit.arms.generators import balance_of
-from pettoolkit.arms.private import budget_of
+from pettoolkit.arms.private import budget_of, check_room, check_total
 from pettoolkit.arms.synthetic.scheme import CLIP, GRID, ROUNDS, scheme_of
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.encryption.ckks import decrypt_measured, encrypt
@@ -40,7 +41,7 @@ from pettoolkit.privacy.ledger import Budget
 from pettoolkit.privacy.noise import Draw, site_sd
 from pettoolkit.records import RunSpec
 from pettoolkit.synthesis.cells import cells_of
-from pettoolkit.synthesis.conversation import Fitted, Stage, conversation
+from pettoolkit.synthesis.conversation import TABLES, Fitted, Stage, conversation
 from pettoolkit.synthesis.drawing import draw
 from pettoolkit.synthesis.marginals import Marginals, codes_of
 from pettoolkit.synthesis.noisy import DP_BINS
@@ -92,6 +93,7 @@ def _own(site: Site, spec: RunSpec, number: int, patients: int) -> bytes:
     if isinstance(stage, Fitted):
         raise Refused(f"hospital {site.name}: the generator of this run has no question {number} (it is fitted)")
     contract = site.narrowed(spec)
+    _check_fits(site, spec, contract, patients)
     rows = site.table(spec, "train")
     codes, label = codes_of(cells_of(contract, DP_BINS), rows), classes(rows, contract)
     if spec.dp is not None:
@@ -165,6 +167,21 @@ def _granted(site: Site, spec: RunSpec, patients: int) -> int:
     simulated = noise_of(site, spec.seed, dp.noise).simulated
     identity = Identity(run, site.name, 0, PURPOSE, f"{patients} patients")
     return int(account.answer(identity, mechanism, lambda attempt: str(attempt).encode(), simulated=simulated))
+
+
+def _check_fits(site: Site, spec: RunSpec, contract: Contract, patients: int) -> None:
+    """Refuse, by public numbers, what counts or noise could leave the encryption's range with.
+
+    Clipped noise is not the noise that the ledger is charged for: cut off at the range, it would protect less.
+    """
+    _, here = site.training_patients(spec)
+    check_total(site, patients, here)
+    if spec.dp is None:
+        return
+    # the tables of pairs share one budget: they are at most one fewer than the columns
+    shared = {TABLES: math.sqrt(max(len(contract.feature_columns) - 1, 1))}
+    loudest = max(_sd_here(spec, e) * shared.get(e.query, 1.0) for e in _plan(spec, contract, patients))
+    check_room(site, spec, here, loudest, CLIP * patients)
 
 
 def _sd_here(spec: RunSpec, event: GuaranteeEvent) -> float:
