@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Names = npt.NDArray[np.object_]
 
 _STATES_NOTHING = "not stated"
+_SEEDED = "; its noise comes from a seed, so that this table protects nobody"
 
 
 @dataclass(frozen=True)
@@ -238,14 +239,17 @@ def _same_patients(real: pd.DataFrame, held: pd.DataFrame, contract: Contract, h
 
 
 def _stated(file: TableFile) -> str:
-    """Read the guarantee that `pettoolkit synthesize` writes into a file."""
+    """Read the guarantee that `pettoolkit synthesize`, or a run for a cell's table, writes into a file."""
     written = (file.table.schema.metadata or {}).get(MARK)
-    if written is None:
+    try:
+        said = {} if written is None else json.loads(written)
+        private = said["guarantee"] if "guarantee" in said else said["differential_privacy"]
+        if private is None or "not_measured" in private:
+            return "none"
+        seeded = _SEEDED if private.get("simulated_noise") else ""
+        return f"epsilon {private['epsilon']:g} at delta {private['delta']:g} (stated in the file{seeded})"
+    except (ValueError, TypeError, KeyError, AttributeError):  # somebody else's mark
         return _STATES_NOTHING
-    private = json.loads(written).get("differential_privacy")
-    if private is None:
-        return "none"
-    return f"epsilon {private['epsilon']:g} at delta {private['delta']:g} (stated in the file)"
 
 
 def _write(text: str, out: Path) -> None:

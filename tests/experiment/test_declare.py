@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from pettoolkit import cli
+from pettoolkit.arms.released import table_of
 from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.yamlfile import parse
 from pettoolkit.errors import BadInput
 from pettoolkit.evaluation.quality import schema
 from pettoolkit.evaluation.quality.figures import Declaration
 from pettoolkit.experiment.declare import declare
+from pettoolkit.experiment.released import KEY, TABLE, table_files
 from pettoolkit.experiment.synthesize import synthesize
+from pettoolkit.records import Guarantee, NotMeasured
 from tests.evaluation.quality import toy
 
 COLUMNS = """
@@ -139,6 +144,33 @@ def test_the_guarantee_is_read_from_a_file_of_synthesize(folder: Path) -> None:
     private, plain, foreign = run(folder, "private.parquet", "plain.parquet", "made.parquet").candidates
     assert private.guarantee == "epsilon 5 at delta 0.0001 (stated in the file)"
     assert (plain.guarantee, foreign.guarantee) == ("none", "not stated")
+
+
+GUARANTEE = Guarantee(3.0, 4.0, 1e-5, "Gaussian", "noise", simulated_noise=False)
+SEEDED = "epsilon 3 at delta 1e-05 (stated in the file; its noise comes from a seed, so that this table protects nobody)"
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "said"),
+    [
+        (GUARANTEE, "epsilon 3 at delta 1e-05 (stated in the file)"),
+        (replace(GUARANTEE, simulated_noise=True), SEEDED),
+        (NotMeasured("no differential privacy"), "none"),
+    ],
+)
+def test_the_guarantee_is_read_from_a_table_of_a_run(
+    folder: Path, guarantee: Guarantee | NotMeasured, said: str
+) -> None:
+    made = table_of([toy.patients(60, 1)], "synthetic_records", guaranteed=True)
+    (folder / "run.parquet").write_bytes(table_files(made, guarantee, {})[TABLE])
+    assert run(folder, "run.parquet").candidates[0].guarantee == said
+
+
+@pytest.mark.parametrize("mark", [b"[1]", b"no JSON", b'{"guarantee": 3}', b"{}"])
+def test_another_programs_mark_states_nothing(folder: Path, mark: bytes) -> None:
+    table = pq.read_table(folder / "made.parquet")
+    pq.write_table(table.replace_schema_metadata({KEY: mark}), folder / "other.parquet")
+    assert run(folder, "other.parquet").candidates[0].guarantee == "not stated"
 
 
 def test_values_out_of_bounds_and_unknown_levels_are_counted_and_not_refused(folder: Path) -> None:

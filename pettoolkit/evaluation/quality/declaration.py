@@ -140,6 +140,8 @@ def _checked(given: Given) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.Da
     real = check(given.real, given.real_name, LEAST_REAL)
     made = {name: check(rows, name, LEAST_SYNTHETIC) for name, rows in given.candidates.items()}
     holdout = None if given.holdout is None else check(given.holdout, "holdout", LEAST_SYNTHETIC)
+    if not given.contract.feature_columns:
+        lines.append(f"contract {given.contract.name}: has no feature; a declaration needs one beside the outcome")
     if not made:
         lines.append("there is no synthetic table to declare")
     if lines:

@@ -31,6 +31,7 @@ as many independent tests: without this, 95 % intervals held .5 in 80-88 % of 40
 """
 
 TOO_RARE = NotMeasured(f"undefined: fewer than two groups with at least {PROXY_FOLDS} rows each")
+ALONE = NotMeasured("undefined: the table has no other feature")
 
 
 def told_apart(first: Table, second: Table, contract: Contract, *, seed: int, trees: int, resamples: int) -> Measured:
@@ -65,6 +66,8 @@ def proxy_strength(rows: Table, column: Column, contract: Contract, *, name: Nam
 
     Of several groups the unweighted mean of each against the rest. Groups with too few rows are left aside.
     """
+    if len(contract.feature_columns) < 2:
+        return ALONE
     member = memberships(rows.frame, column)
     kept = _in_large_groups(member, len(levels(column)))
     if kept is None:

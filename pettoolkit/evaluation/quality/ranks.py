@@ -114,6 +114,8 @@ def _scores(
     fitted: Sequence[Fitted | None], test: Table, part: str, contract: Contract, resamples: int
 ) -> list[Scored] | None:
     """Headline figures of the configurations on one test set; None if not all can be had."""
+    if not len(test):
+        return None
     offset = {"real": 0, "floor": 1, "synthetic": 2}[part] * 2**40  # rows of different parts are resampled apart
     held = HeldOut(test.y, np.arange(len(test), dtype=np.int64) + offset, classes_of(contract), resamples)
     found = [_score(model, held, test) for model in fitted if model is not None]

@@ -11,7 +11,7 @@ import pytest
 
 from pettoolkit.errors import BadInput
 from pettoolkit.evaluation.quality.declaration import Given, declare
-from pettoolkit.evaluation.quality.figures import Candidate, Declaration
+from pettoolkit.evaluation.quality.figures import Candidate, Declaration, RankAgreement
 from pettoolkit.evaluation.quality.mode import FULL, QUICK, Mode, Steps
 from pettoolkit.evaluation.quality.text import lines
 from pettoolkit.records import NotMeasured, from_json, to_json
@@ -194,6 +194,30 @@ def test_a_poor_real_table_is_declared_and_not_refused(real: pd.DataFrame) -> No
     found = declare(Given(real, {"made": MADE}, toy.contract()), mode=SMALL)
     assert lines(found)
     assert json.dumps(to_json(found), allow_nan=False)
+
+
+def test_models_on_a_table_without_any_outcome_have_no_order() -> None:
+    real, made = toy.patients(200, 0), toy.patients(200, 1).assign(y=np.nan)
+    (found,) = declare(Given(real, {"made": made}, toy.contract()), mode=QUICK, ranks=True).candidates
+    assert isinstance(found.ranks, RankAgreement)
+    assert isinstance(found.ranks.tau, NotMeasured)
+    assert isinstance(found.ranks.same_models, NotMeasured)
+    assert not isinstance(found.ranks.floor, NotMeasured)
+
+
+def test_one_feature_is_enough_and_no_other_column_tells_it() -> None:
+    whole = toy.contract()
+    alone = whole.model_copy(update={"columns": (whole.columns[1], whole.columns[-1])})
+    (found,) = declare(Given(REAL, {"made": MADE}, alone), mode=SMALL).candidates
+    (sex,) = found.bias
+    assert isinstance(sex.proxy.synthetic, NotMeasured)
+    assert "no other feature" in sex.proxy.synthetic.reason
+
+
+def test_an_outcome_alone_is_refused() -> None:
+    nothing = toy.contract().model_copy(update={"columns": toy.contract().columns[-1:]})
+    with pytest.raises(BadInput, match="contract toy: has no feature; a declaration needs one"):
+        declare(Given(REAL, {"made": MADE}, nothing), mode=QUICK)
 
 
 def test_a_small_candidate_sets_the_size_for_all_and_says_so() -> None:
