@@ -30,6 +30,11 @@ EPOCHS = ("ctgan", "tvae")
 
 FILTERS = ("none", "exact", "close")
 
+DELTA = 1e-5
+"""Of differential privacy, if not written."""
+
+SEED_UNUSED = "Note: --seed is not used with --epsilon: noise that a seed repeats would protect nobody."
+
 RESAMPLES = 20
 """Of the patients whom a filter's loss is scored on; only the figure itself is shown."""
 
@@ -56,7 +61,7 @@ def synthesize(
     generator: str,
     contract: Path | None = None,
     epsilon: float | None = None,
-    delta: float = 1e-5,
+    delta: float = DELTA,
     rows: int | None = None,
     seed: int | None = None,
     fit_epochs: int | None = None,
@@ -89,22 +94,26 @@ def synthesize(
     Refused
         If the patients are too few, or have several rows under differential privacy.
     """
-    _check_asked(out, generator, epsilon, rows)
+    _check_asked(out, generator, epsilon, rows, seed)
     _check_dials(generator, epsilon, fit_epochs, release_filter)
+    if epsilon is None and delta != DELTA:
+        raise BadInput("--delta: belongs to --epsilon; give both, or none of them")
     maker = protocol.create(generator, **({} if fit_epochs is None else {"epochs": fit_epochs}))
     patients, described = _patients(real, contract)
     budget = None if epsilon is None else _budget(patients, described, epsilon, delta)
     narrowed = described.select("full")
-    seed = secrets.randbits(32) if seed is None or budget is not None else seed
+    unused = seed is not None and budget is not None
+    seed = secrets.randbits(32) if seed is None or unused else seed
     maker.fit(patients, narrowed, seed=seed, dp=budget)
     drawn = draw(maker, narrowed, len(patients) if rows is None else rows, seed=seed + 1)
     made, held_back = _filtered(drawn.rows, patients, narrowed, release_filter)
     guarantee = _guarantee(maker, generator, epsilon, delta, len(patients))
     _write(made, guarantee, out)
-    return Synthesized(made, guarantee, (*_lines(made, maker, drawn, guarantee, out), *held_back))
+    lines = [*_lines(made, maker, drawn, guarantee, out), *held_back]
+    return Synthesized(made, guarantee, (*lines, *([SEED_UNUSED] if unused else [])))
 
 
-def _check_asked(out: Path, generator: str, epsilon: float | None, rows: int | None) -> None:
+def _check_asked(out: Path, generator: str, epsilon: float | None, rows: int | None, seed: int | None) -> None:
     lines = []
     if generator not in protocol.names():
         lines.append(f"--generator: must be one of {', '.join(protocol.names())} (got {generator})")
@@ -115,10 +124,14 @@ def _check_asked(out: Path, generator: str, epsilon: float | None, rows: int | N
         lines.append(f"--epsilon: generator {generator} has no differential privacy; take --generator {able}")
     if rows is not None and rows < 1:
         lines.append(f"--rows: must be at least 1 (got {rows})")
+    if seed is not None and seed < 0:
+        lines.append(f"--seed: must be at least 0 (got {seed})")
     if out.suffix.lower() != ".parquet":
         lines.append(f"--out: must end in .parquet, which keeps the guarantee beside the rows (got {out})")
     if out.exists():
         lines.append(f"{out}: is there already (move it away, or choose another name)")
+    elif not out.parent.is_dir():
+        lines.append(f"--out: there is no folder {out.parent} (make it first)")
     if lines:
         raise BadInput(lines)
 

@@ -178,7 +178,7 @@ class Marginals:
         sizes = [len(c) for c in self._cells]
         n_classes = len(class_values(contract))
         self._shares = np.bincount(label, minlength=n_classes) / len(label)
-        if self._pairs:
+        if self._pairs and len(sizes) > 1:
             self._trees = grow(codes, label, sizes, self._smoothing)
         else:
             self._trees = {

@@ -147,7 +147,9 @@ def test_the_guarantee_is_read_from_a_file_of_synthesize(folder: Path) -> None:
 
 
 GUARANTEE = Guarantee(3.0, 4.0, 1e-5, "Gaussian", "noise", simulated_noise=False)
-SEEDED = "epsilon 3 at delta 1e-05 (stated in the file; its noise comes from a seed, so that this table protects nobody)"
+SEEDED = (
+    "epsilon 3 at delta 1e-05 (stated in the file; its noise comes from a seed, so that this table protects nobody)"
+)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pettoolkit.cohort.contract import Contract
 from pettoolkit.cohort.features import encode
 from pettoolkit.cohort.tables import load_tables
 from pettoolkit.errors import BadInput, Refused
-from pettoolkit.experiment.synthesize import MARK, Synthesized, synthesize
+from pettoolkit.experiment.synthesize import MARK, SEED_UNUSED, Synthesized, synthesize
 from pettoolkit.synthesis.release_filter import Filtered
 from tests import small_cohort as small
 
@@ -93,6 +93,13 @@ def test_a_seed_repeats_a_table_but_never_its_privacy_noise(real: Path) -> None:
 
     pd.testing.assert_frame_equal(again(None), again(None))
     assert not again(3.0).equals(again(3.0))
+    (real.parent / "made.parquet").unlink()
+    assert SEED_UNUSED in make(real, seed=5, epsilon=3.0).lines
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_fit(real: Path) -> None:
+    with pytest.raises(BadInput, match="--out: there is no folder"):
+        synthesize(real, real.parent / "no" / "made.parquet", generator="marginals")
 
 
 def test_gaussian_copula_makes_a_table_too(real: Path) -> None:
@@ -152,6 +159,8 @@ WRONG = [
     ({"epsilon": -1.0}, "--epsilon: must be greater than 0 (got -1.0)"),
     ({"generator": "gaussian_copula", "epsilon": 1.0}, "--epsilon: generator gaussian_copula has no differential"),
     ({"rows": 0}, "--rows: must be at least 1 (got 0)"),
+    ({"seed": -2}, "--seed: must be at least 0 (got -2)"),
+    ({"delta": 1e-6}, "--delta: belongs to --epsilon"),
     ({"generator": "dp_vae"}, "--generator: dp_vae exists with differential privacy only; give --epsilon"),
     ({"fit_epochs": 3}, "--fit-epochs: belongs to ctgan and tvae, not to marginals"),
     ({"generator": "tvae", "fit_epochs": 0}, "--fit-epochs: must be at least 1 (got 0)"),

@@ -162,6 +162,19 @@ def test_one_patient_is_enough_without_dp():
     assert len(made(people(1, positives=1), n=7)) == 7
 
 
+@pytest.mark.parametrize("dp", [None, 1.0])
+@pytest.mark.parametrize("features", [0, 1])
+def test_outcomes_alone_or_with_one_column_are_enough(features, dp):
+    kept = (*CONTRACT.feature_columns[:features], CONTRACT.outcome)
+    contract = CONTRACT.model_copy(update={"columns": kept})
+    rows = people(200)[[c.name for c in kept]]
+    generator = Marginals()
+    generator.fit(rows, contract, seed=0, dp=None if dp is None else budget(dp))
+    made = generator.sample(50, seed=1)
+    assert list(made) == list(rows)
+    assert len(made) == 50
+
+
 def test_no_patient_is_refused():
     with pytest.raises(Refused, match="no training patient"):
         made(people(0))
