@@ -365,7 +365,7 @@ def deploy_start(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A p
     """Run a party's process until Ctrl-C: the coordinator's SuperLink, or a hospital's SuperNode."""
     from pettoolkit.deployment import folders, start
 
-    start.start(folders.party_of(folder))
+    raise typer.Exit(start.start(folders.party_of(folder)))
 
 
 @deploy_app.command("register")

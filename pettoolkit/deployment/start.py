@@ -11,6 +11,7 @@ from pathlib import Path
 from pettoolkit.deployment.coordinator import FOLDER as COORDINATOR
 from pettoolkit.deployment.folders import CONNECTION, Coordinator, HospitalFolder
 from pettoolkit.deployment.hospital import FOLDER as HOSPITAL
+from pettoolkit.deployment.keep import keep
 from pettoolkit.errors import BadInput, EngineFailed
 
 QUIET = {
@@ -38,12 +39,14 @@ def command(party: Coordinator | HospitalFolder) -> list[str]:
     return _superlink(party) if isinstance(party, Coordinator) else _supernode(party)
 
 
-def start(party: Coordinator | HospitalFolder) -> None:
-    """Become that process."""
+def start(party: Coordinator | HospitalFolder) -> int:
+    """Become the coordinator's process, or keep a hospital's going until it is stopped; gives the exit code."""
     party.logs.mkdir(exist_ok=True, mode=0o700)
     os.umask(0o077)  # databases and logs are for their owner alone
     argv = command(party)
-    os.execvpe(argv[0], argv, environment(party))
+    if isinstance(party, Coordinator):
+        os.execvpe(argv[0], argv, environment(party))
+    return keep(argv, environment(party))
 
 
 def register(coordinator: Coordinator) -> dict[str, str]:

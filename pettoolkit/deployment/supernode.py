@@ -5,10 +5,12 @@ Flower lets a coordinator send the code that a hospital runs. This one runs its 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 from pettoolkit.deployment.init import app_files
+from pettoolkit.deployment.keep import PARENT
 from pettoolkit.federation import flower
 
 
@@ -21,4 +23,5 @@ def own_bundle() -> bytes:
 
 
 if __name__ == "__main__":
-    flower.run_supernode(own_bundle())
+    kept_by = os.environ.get(PARENT)
+    flower.run_supernode(own_bundle(), int(kept_by) if kept_by else None)

@@ -11,7 +11,9 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
@@ -31,8 +33,16 @@ COORDINATOR_NODE_ID = 0
 HEARTBEAT = 15
 """Seconds between a SuperNode's signs of life; after two that are missing, a restarted one is let in again."""
 
+STARTS = 120
+"""Seconds that a process of Flower's may take to start, or be silent, before it counts as dead (Flower: 30)."""
+
+LOCKED = 60_000
+"""Milliseconds that a SuperLink waits for its own database; Flower's 5,000 fail a call on a busy machine."""
+
 UNAVAILABLE = 5
 """Flower's ``ErrorCode.NODE_UNAVAILABLE``: the hospital could not be asked."""
+CRASHED = 8
+"""Flower's ``ErrorCode.CLIENT_APP_CRASHED``: the hospital's process for this message died, or was silent for long."""
 RAISED = 2
 """Flower's ``ErrorCode.CLIENT_APP_RAISED_EXCEPTION``: the hospital was asked and failed."""
 
@@ -68,6 +78,11 @@ def set_reply_to(message: Message, message_id: str) -> None:
 def unreachable(reply: Message) -> bool:
     """Whether it is a SuperLink that says, in a hospital's place, that there is no reply (Flower's codes 3 to 5)."""
     return reply.has_error() and 3 <= reply.error.code <= UNAVAILABLE
+
+
+def crashed(reply: Message) -> bool:
+    """Whether the hospital's process for this message died, so that asking again may bring an answer."""
+    return reply.has_error() and reply.error.code == CRASHED
 
 
 class Packed(NamedTuple):
@@ -232,6 +247,8 @@ def bundle(app: Path) -> bytes:
 
 def run_superlink() -> None:
     """Be Flower's SuperLink, with the arguments of this process, behind :class:`.gate.Gate`."""
+    from flwr.supercore import sql_mixin
+    from flwr.supercore.corestate import sql_corestate
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
     from flwr.superlink.servicer.fleet import fleet_handlers
@@ -239,22 +256,31 @@ def run_superlink() -> None:
 
     from pettoolkit.federation.gate import Gate, of_its_own
 
+    vars(sql_corestate)["HEARTBEAT_DEFAULT_INTERVAL"] = STARTS
+    pragmas = {**dict(vars(sql_mixin)["SQLITE_PRAGMAS"]), "busy_timeout": str(LOCKED)}
+    vars(sql_mixin)["SQLITE_PRAGMAS"] = tuple(pragmas.items())
     vars(fleet_handlers)["push_messages"] = of_its_own(fleet_handlers.push_messages)
     theirs = extensions.get_middleware
     vars(extensions)["get_middleware"] = lambda: (Middleware(Gate), *theirs())
     flower_superlink()
 
 
-def run_supernode(own: bytes) -> None:
+def run_supernode(own: bytes, parent: int | None = None) -> None:
     """Be Flower's SuperNode, with the arguments of this process; it runs the app ``own`` and no other.
 
     Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
     own bundle in its place. A run of another app is answered with Flower's error for an app that is not trusted, before
     anything is unpacked: its check of signatures, made for trusted publishers, is here one of the hash.
+
+    Nor does it fall silent for good, as Flower's does where a call fails on a busy machine: see :func:`_steady`.
+
+    Parameters
+    ----------
+    parent
+        Process with which this one ends.
     """
-    from flwr.supercore import heartbeat
+    from flwr.supercore.app_utils import start_parent_process_monitor
     from flwr.supercore.fab import Fab
-    from flwr.supernode import fleet_http_connection
     from flwr.supernode import start_client_internal as node
     from flwr.supernode.cli import flower_supernode
 
@@ -273,12 +299,56 @@ def run_supernode(own: bytes) -> None:
     vars(node)["http_request_response"] = connected
     vars(node)["_pull_and_store_message"] = lambda **parts: pull(**{**parts, "trusted_entities": {"own": name}})
     vars(node)["_verify_fab"] = lambda fab, _trusted: fab.hash_str == name
-    for module in (heartbeat, fleet_http_connection):
-        vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT
+    _steady()
+    if parent is not None:
+        start_parent_process_monitor(parent)
     try:
         flower_supernode()
     finally:
         _end_children()
+
+
+def _steady() -> None:
+    """Let a SuperNode outlive what ends Flower's, or makes it wait for ever for an answer that nobody will give.
+
+    Flower's thread of heartbeats ends at the first call that fails on the SuperLink's side, and its main loop likewise:
+    the node is then gone, or there and never asked again. Where the process for a message ends without an answer (its
+    call was lost, or it was killed early), or the worker that starts such processes died, the node waits for ever.
+    """
+    from flwr.supercore import heartbeat
+    from flwr.supercore.corestate.in_memory_corestate import InMemoryCoreState
+    from flwr.supernode import fleet_http_connection
+    from flwr.supernode import start_client_internal as node
+
+    from pettoolkit.federation.steady import Listening, Unanswered, Worker, survived
+
+    for module in (heartbeat, fleet_http_connection):
+        vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT
+    sender, pull, push = heartbeat.HeartbeatSender, vars(node)["_pull_and_store_message"], vars(node)["_push_messages"]
+    claim, worker = InMemoryCoreState.claim_task, Worker()
+
+    def claimed(state: Any, task_id: int) -> str | None:
+        if token := claim(state, task_id):
+            with state.lock_task_store:
+                state.task_token_store[task_id].active_until += timedelta(seconds=STARTS)
+        return token
+
+    def pulled(**parts: Any) -> Any:
+        return survived(lambda: pull(**parts), "no message could be fetched", None)
+
+    def pushed(state: Any, object_store: Any, **parts: Any) -> None:
+        try:
+            push(state=Listening(state, worker.keep), object_store=object_store, **parts)
+        except Unanswered:
+            FLOWER_LOGGER.error("a message was not answered: the process for it ended; it can be asked again")
+            state.delete_messages()
+
+    vars(fleet_http_connection)["HeartbeatSender"] = lambda beat: sender(
+        lambda: survived(beat, "no sign of life could be given", False)
+    )
+    setattr(InMemoryCoreState, "claim_task", claimed)  # noqa: B010 - Flower's, and typed as fixed
+    vars(node)["_pull_and_store_message"], vars(node)["_push_messages"] = pulled, pushed
+    vars(node)["subprocess"] = SimpleNamespace(Popen=worker.start)
 
 
 def _end_children() -> None:

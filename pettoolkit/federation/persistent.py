@@ -1,12 +1,14 @@
 """A grid over Flower's own that asks again: a hospital whose process died, or whose reply was lost, is asked anew.
 
 Flower hands a message to a node once. A node that is killed after that never answers it, and a restarted one is not
-asked again. Hospitals keep their answers (they say the same again), so asking twice costs nothing.
+asked again. Hospitals keep their answers (they say the same again), so asking twice costs nothing. A node that was out
+of reach for a while is asked again as soon as it is back.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +23,12 @@ POLL = 0.5
 
 AGAIN = 45.0
 """Seconds after which a hospital that has not answered is asked again; then twice as many, and so on."""
+
+BACK = 5.0
+"""Seconds between two looks whether a hospital that was not there is back."""
+
+CRASHES = 3
+"""How often a hospital's process may die over one message before that is its answer."""
 
 GATHERING = 120.0
 """Seconds to wait until all hospitals are connected."""
@@ -100,30 +108,46 @@ class PersistentGrid(Grid):
         -------
         list of Message
             At most one reply to each message, as if to its first sending. What a SuperLink says in a hospital's place
-            (that it is not there) is no reply: the hospital may come back until the time is over.
+            (that it is not there) is a reply only when the time is over: until then the hospital may come back. So is
+            that the hospital's process died, unless it does so :data:`CRASHES` times.
         """
         asked = list(messages)
         first = dict(zip(self._push(asked), asked, strict=True))
         open_ = {identifier: identifier for identifier in first}
         replies: dict[str, Message] = {}
+        words: dict[str, Message] = {}  # why there is no reply yet, by the first sending
+        crashes: Counter[str] = Counter()
         start = self._clock()
-        wait, due = self._again, start + self._again
+        wait, due, look = self._again, start + self._again, start
         while len(replies) < len(first):
             for reply in self._inner.pull_messages(open_):
                 original = open_.pop(reply.metadata.reply_to_message_id)
-                if original not in replies and not flower.unreachable(reply):
-                    flower.set_reply_to(reply, original)
+                if original in replies:
+                    continue
+                flower.set_reply_to(reply, original)
+                crashes[original] += flower.crashed(reply)
+                if flower.unreachable(reply) or (flower.crashed(reply) and crashes[original] < CRASHES):
+                    words[original] = reply
+                else:
                     replies[original] = reply
             open_ = {sent: original for sent, original in open_.items() if original not in replies}
             now = self._clock()
             if timeout is not None and now >= start + timeout:
                 break
-            if now >= due and len(replies) < len(first):
-                open_ |= self._repeated({i: m for i, m in first.items() if i not in replies})
+            missing = {i: m for i, m in first.items() if i not in replies}
+            if missing and now >= due:
                 wait, due = wait * 2, now + wait * 2
+            elif now >= look and (silent := {i: m for i, m in missing.items() if i in words}):
+                look, here = now + BACK, set(self._inner.get_node_ids())
+                missing = {i: m for i, m in silent.items() if m.metadata.dst_node_id in here}
+            else:
+                missing = {}
+            if missing:
+                open_ |= self._repeated(missing)
+                words = {i: word for i, word in words.items() if i not in missing}
             if len(replies) < len(first):
                 self._sleep(POLL)
-        return list(replies.values())
+        return [*replies.values(), *(word for i, word in words.items() if i not in replies)]
 
     def _repeated(self, unanswered: dict[str, Message]) -> dict[str, str]:
         """New identifiers of messages that are sent again, and whose they are."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,36 +32,39 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        """Start a party's process; its output goes to its logs."""
+        """Start a party's process as `pettoolkit deploy start` does; its output goes to its logs."""
         party = party_of(self.made / name)
-        self._running[name] = popen(party, start.command(party), party.logs / "process.log")
+        argv = [str(Path(sys.executable).parent / "pettoolkit"), "deploy", "start", str(party.folder)]
+        self._running[name] = popen(party, argv, party.logs / "process.log")
 
-    def restart(self, name: str) -> None:
-        """Start a hospital's process that was killed, again and again until it is let in, as a service manager does.
+    def node(self, hospital: str) -> psutil.Process:
+        """A hospital's SuperNode; its parent keeps it going."""
+        return psutil.Process(self._running[hospital].pid).children()[0]
 
-        The SuperLink takes a killed node for alive for half a minute, and does not let it in twice.
-        """
-        log = self.made / name / "logs" / "process.log"
-        before = log.read_bytes().count(LET_IN)
-        end = time.monotonic() + PATIENCE
-        while log.read_bytes().count(LET_IN) == before:
-            assert time.monotonic() < end, f"{name} was not let in again"
-            if name not in self._running or self._running[name].poll() is not None:
-                self.start(name)
-            time.sleep(0.5)
+    def times_let_in(self, hospital: str) -> int:
+        """How often the SuperLink has let a hospital in."""
+        return (self.made / hospital / "logs" / "process.log").read_bytes().count(LET_IN)
 
-    def freeze(self, name: str) -> None:
-        """Stop a party's own process for now, and let those that it started go on."""
-        os.kill(self._running[name].pid, signal.SIGSTOP)
+    def freeze(self, hospital: str) -> None:
+        """Stop its SuperNode for now, and let the processes that it started go on."""
+        self.node(hospital).suspend()
+
+    def strike(self, hospital: str) -> None:
+        """Kill -9 a hospital's SuperNode and all that it started; what keeps it going is left to do so."""
+        node = self.node(hospital)
+        for process in [*node.children(recursive=True), node]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def kill(self, name: str) -> None:
         """Kill -9, children included."""
         leader = self._running.pop(name)
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(leader.pid).children(recursive=True):
-                process.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader.pid, signal.SIGKILL)
+            children = psutil.Process(leader.pid).children(recursive=True)
+            leader.kill()
+            for process in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         leader.wait()
 
     def close(self) -> None:
@@ -81,7 +83,7 @@ def popen(party: Coordinator | HospitalFolder, argv: list[str], log: Path) -> su
 
 @contextlib.contextmanager
 def running(made: Path) -> Iterator[Processes]:
-    """The coordinator and all hospitals of a deployment, registered."""
+    """The coordinator and all hospitals of a deployment, registered and let in."""
     processes = Processes(made)
     try:
         coordinator = Coordinator(made / "coordinator")
@@ -90,6 +92,8 @@ def running(made: Path) -> Iterator[Processes]:
         start.register(coordinator)
         for name in coordinator.federation.hospitals:
             processes.start(name)
+        for name in coordinator.federation.hospitals:
+            until(lambda name=name: processes.times_let_in(name), f"{name} is let in")  # type: ignore[misc]
         yield processes
     finally:
         processes.close()

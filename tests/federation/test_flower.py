@@ -72,6 +72,7 @@ def test_an_error_survives_packing():
 def test_our_error_codes_are_flowers():
     assert flower.RAISED == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
     assert flower.UNAVAILABLE == ErrorCode.NODE_UNAVAILABLE
+    assert flower.CRASHED == ErrorCode.CLIENT_APP_CRASHED
 
 
 def test_content_size_is_the_length_of_the_bytes_and_needs_no_metadata():

@@ -40,8 +40,9 @@ class Lossy(InProcessGrid):
             how = self._spoil(self.asked.count(reply.metadata.src_node_id)) if reply.metadata.src_node_id == 2 else ""
             if how == "lost":
                 continue
-            if how == "gone":
-                words = Message(Error(flower.UNAVAILABLE, "not there"), reply_to=request(2))
+            if how in ("gone", "crashed"):
+                code = flower.UNAVAILABLE if how == "gone" else flower.CRASHED
+                words = Message(Error(code, "not there"), reply_to=request(2))
                 flower.set_reply_to(words, reply.metadata.reply_to_message_id)
                 reply = words
             found.append(reply)
@@ -86,6 +87,45 @@ def test_a_superlinks_word_for_a_dead_node_is_no_answer() -> None:
     (reply,) = grid.send_and_receive([request(2)], timeout=100)
 
     assert not reply.has_error()
+
+
+def test_a_node_that_was_gone_is_asked_again_once_it_is_back_and_not_before() -> None:
+    """Its heartbeats were late: the SuperLink takes it for dead, hands on nothing that it says, and then lets it in."""
+    inner = Lossy(lambda times: "gone" if times == 1 else "")
+    clock = Clock()
+    grid = PersistentGrid(inner, 2, again=1000, clock=clock, sleep=clock.sleep)
+    inner.get_node_ids = lambda: [1, 2] if clock.now > 70 else [1]  # type: ignore[method-assign]
+
+    (reply,) = grid.send_and_receive([request(2)], timeout=600)
+
+    assert not reply.has_error()
+    assert inner.asked == [2, 2]
+    assert 70 < clock.now < 80
+
+
+def test_why_a_node_never_answered_is_said_when_the_time_is_over() -> None:
+    inner = Lossy(lambda _: "gone")
+    grid, clock = persistent(inner)
+    first = request(2)
+
+    ok, word = grid.send_and_receive([request(1), first], timeout=60)
+
+    assert not ok.has_error()
+    assert word.error.reason == "not there"
+    assert word.metadata.reply_to_message_id == first.metadata.message_id
+    assert clock.now >= 60
+
+
+def test_a_process_that_died_once_is_asked_again_and_one_that_always_dies_has_failed() -> None:
+    once, always = Lossy(lambda times: "crashed" if times == 1 else ""), Lossy(lambda _: "crashed")
+    (well,) = persistent(once)[0].send_and_receive([request(2)], timeout=600)
+    grid, clock = persistent(always)
+    (ill,) = grid.send_and_receive([request(2)], timeout=600)
+
+    assert not well.has_error()
+    assert flower.crashed(ill)
+    assert len(always.asked) == 3
+    assert clock.now < 60
 
 
 def test_it_gives_up_when_the_time_is_over() -> None:

@@ -1,0 +1,79 @@
+"""What a SuperNode needs to outlive a busy machine; :mod:`pettoolkit.federation.flower` puts it in its place."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from flwr.app import Message
+
+T = TypeVar("T")
+_log = logging.getLogger("flwr")
+
+
+def survived(call: Callable[[], T], what: str, instead: T) -> T:
+    """Result of a call to the SuperLink, or ``instead`` where it fails; Flower's node repeats it a little later."""
+    try:
+        return call()
+    except Exception as error:
+        _log.error("%s, it is tried again: %s", what, error)
+        return instead
+
+
+class Unanswered(Exception):
+    """No process works on the message, and none left an answer."""
+
+
+class Listening:
+    """A SuperNode's state that does not wait for an answer that can't come."""
+
+    def __init__(self, state: Any, keep: Callable[[], None]) -> None:
+        self._state = state
+        self._keep = keep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_messages_legacy(self, **asked: Any) -> Sequence[Message]:
+        """As Flower's.
+
+        Raises
+        ------
+        Unanswered
+            If there is nothing and nobody works on it.
+        """
+        self._keep()
+        # Looked at first: a process leaves its answer and ends then.
+        working = self._state.get_tasks(statuses=["pending", "starting", "running"])
+        found: Sequence[Message] = self._state.get_messages_legacy(**asked)
+        if not found and not working:
+            raise Unanswered
+        return found
+
+
+class Worker:
+    """Flower's process that starts one for each message; Flower starts it once and does not look after it."""
+
+    PAUSE = 10.0
+    """Seconds from one start to the next."""
+
+    def __init__(self) -> None:
+        self._command: list[str] = []
+        self.running: subprocess.Popen[bytes] | None = None
+        self._since = 0.0
+
+    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start it."""
+        self._command, self._since = command, time.monotonic()
+        self.running = subprocess.Popen(command)
+        return self.running
+
+    def keep(self) -> None:
+        """Start it again if it has ended."""
+        if self.running is None or self.running.poll() is None or time.monotonic() < self._since + self.PAUSE:
+            return
+        _log.error("the process that starts the app has ended, and is started again")
+        self.start(self._command)
