@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pettoolkit.evaluation.intervals import LEVEL, Predictions, ResampledSite, difference_of
+from pettoolkit.evaluation.intervals import LEVEL, Predictions, ResampledSite, mean_difference_of
 from pettoolkit.evaluation.metrics import auroc
 from pettoolkit.evaluation.predictions import Array
 from pettoolkit.records import Interval, NotMeasured
@@ -96,18 +96,18 @@ def contrast(
     seeds
         Seed of each run, where several runs have one (hospitals left out in turn); default one seed per run.
     """
-    found = difference_of(resampled_a, resampled_b)
+    found = mean_difference_of(resampled_a, resampled_b)
     if isinstance(found, NotMeasured):
         return found
-    if isinstance(found.mean.interval, NotMeasured):
-        return found.mean.interval
+    if isinstance(found.interval, NotMeasured):
+        return found.interval
     sites = [site for site in resampled_a if site in resampled_b]
     runs = [differences_by_seed([one], [two], sites) for one, two in zip(a, b, strict=True)]
     of_seed: dict[int, list[float]] = {}
     for seed, values in zip(range(len(a)) if seeds is None else seeds, runs, strict=True):
         of_seed.setdefault(seed, []).extend(values)
     each = np.array([np.mean(values) for values in of_seed.values() if values])
-    return combined(found.mean.value, found.mean.interval, each)
+    return combined(found.value, found.interval, each)
 
 
 def differences_by_seed(a: Sequence[Predictions], b: Sequence[Predictions], sites: Sequence[str]) -> Array:

@@ -192,24 +192,39 @@ def resampled_sites(
 
 def difference_of(a: Mapping[str, ResampledSite], b: Mapping[str, ResampledSite]) -> PairedAuroc | NotMeasured:
     """AUROC of ``a`` minus that of ``b``; both have the same patients, hence the same weights in each resample."""
-    point: dict[str, float] = {}
-    draws: dict[str, Array | NotMeasured] = {}
+    mean = mean_difference_of(a, b)
+    if isinstance(mean, NotMeasured):
+        return mean
     per_site: dict[str, Estimate] = {}
+    for site, (value, draws) in _site_differences(a, b).items():
+        rarer = min(a[site].counts)
+        few = rarer < LEAST_PER_CLASS
+        per_site[site] = Estimate(value, TOO_FEW if few else percentile_interval(draws, rarer - 1))
+    return PairedAuroc(mean, per_site)
+
+
+def mean_difference_of(a: Mapping[str, ResampledSite], b: Mapping[str, ResampledSite]) -> Estimate | NotMeasured:
+    """The mean over hospitals of :func:`difference_of` alone, in a fraction of the time: for many pairs."""
+    found = _site_differences(a, b)
+    if not found:
+        return NotMeasured("undefined at every site")
+    draws: dict[str, Array | NotMeasured] = {site: each for site, (_, each) in found.items()}
+    mean, freedom = _mean_draws(draws, {site: a[site].counts for site in draws})
+    value = float(np.mean([each for each, _ in found.values()]))
+    return Estimate(value, percentile_interval(mean, freedom))
+
+
+def _site_differences(a: Mapping[str, ResampledSite], b: Mapping[str, ResampledSite]) -> dict[str, tuple[float, Array]]:
+    """Difference and its resamples of each hospital where both are defined."""
+    found: dict[str, tuple[float, Array]] = {}
     for site in (site for site in a if site in b):
         one, two, first, second = a[site].value, b[site].value, a[site].draws, b[site].draws
         if isinstance(one, NotMeasured) or isinstance(two, NotMeasured):
             continue
         if isinstance(first, NotMeasured) or isinstance(second, NotMeasured):
             continue
-        point[site], difference, rarer = one - two, first - second, min(a[site].counts)
-        draws[site] = difference
-        few = rarer < LEAST_PER_CLASS
-        per_site[site] = Estimate(point[site], TOO_FEW if few else percentile_interval(difference, rarer - 1))
-    if not point:
-        return NotMeasured("undefined at every site")
-    mean, freedom = _mean_draws(draws, {site: a[site].counts for site in draws})
-    value = float(np.mean(list(point.values())))
-    return PairedAuroc(Estimate(value, percentile_interval(mean, freedom)), per_site)
+        found[site] = one - two, first - second
+    return found
 
 
 def paired_difference(

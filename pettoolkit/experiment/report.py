@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pettoolkit.errors import BadInput
 from pettoolkit.evaluation.contrasts import Contrast, contrast, holm
@@ -15,14 +16,16 @@ from pettoolkit.experiment.cells import CellReport, Comparison
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.records import RunResult
 from pettoolkit.report.comparison.content import Facts, html
-from pettoolkit.report.comparison.rows import Difference, Row, reference, rows
+from pettoolkit.report.comparison.rows import Difference, Row, reference, rows, setting
 from pettoolkit.report.lines import Line, lines
 
-ROLES = ("pooled", "local")
-"""Each technology is compared with pooled real data, and with hospitals that stay alone."""
+ROLES: tuple[Literal["pooled", "local"], ...] = ("pooled", "local")
+"""Each technology is compared with pooled real data, and with hospitals that stay alone: the first family."""
 
 RunKey = tuple[int, tuple[str, ...], tuple[str, ...]]
 """Seed, hospitals that train, hospitals left out: what two rows must share to be paired."""
+
+_Pair = tuple[Row, Row, Literal["pooled", "local", "each other"]]
 
 
 @dataclass(frozen=True)
@@ -76,39 +79,51 @@ def written(config: ExperimentConfig, file: str, found: Comparison, predictions:
         notes=tuple(found.together.splitlines()),
         troubles=tuple(_troubles(found.cells)),
     )
-    return html(table, differences(table, found.cells, predictions), facts)
+    return html(table, *differences(table, found.cells, predictions), facts)
 
 
 def differences(
     table: Sequence[Row], cells: Sequence[CellReport], predictions: Callable[[str], bytes]
-) -> list[Difference]:
-    """Compare each row with pooled real data and with hospitals alone; all intervals hold together at 95 %.
+) -> tuple[list[Difference], list[Difference]]:
+    """Compare each row with pooled real data and with hospitals alone, and then every other pair of rows.
 
-    Hospitals are those that train in both. Rows without a common seed are not compared.
+    The two are families of their own: the intervals of either hold together at 95 %, and p-values are adjusted within
+    it. In one family the many pairs, which nobody may have asked for, would hide what the first is about.
+
+    Hospitals are those that train in both. Rows of other models, features or hospitals, or without a common seed, are
+    not compared.
+
+    Returns
+    -------
+    tuple of list of Difference
+        Against the references, and the rest of the pairs.
     """
     run_ids = {cell.result.config_hash: cell.run_id for cell in cells if cell.result is not None and cell.run_id}
     resampled = _Resampled(run_ids, predictions)
-    found = []
-    for row, role in itertools.product(table, ROLES):
-        other = reference(row, table, role)
+    first: list[_Pair] = [
+        (row, other, role)
+        for row, role in itertools.product(table, ROLES)
+        if (other := reference(row, table, role)) is not None
         # Pooled and local would else be compared twice, with opposite signs.
-        if other is None or (row.line.spec.arm == "pooled" and row.line.spec.dp is None):
-            continue
-        made = resampled.contrast(row.line, other.line)
-        if made is not None:
-            found.append((row, other, role, made))
-    adjusted = holm([c.p for *_, c in found])
+        and not (row.line.spec.arm == "pooled" and row.line.spec.dp is None)
+    ]
+    known = {frozenset((row.number, other.number)) for row, other, _ in first}
+    second: list[_Pair] = [
+        (row, other, "each other")
+        for row, other in itertools.combinations(table, 2)
+        if setting(row.line) == setting(other.line) and frozenset((row.number, other.number)) not in known
+    ]
+    return _family(first, resampled), _family(second, resampled)
+
+
+def _family(pairs: Sequence[_Pair], resampled: _Resampled) -> list[Difference]:
+    """Differences of the pairs that can be compared, their intervals and p-values adjusted for their number."""
+    contrasts = [(pair, resampled.contrast(pair[0].line, pair[1].line)) for pair in pairs]
+    found = [(pair, c) for pair, c in contrasts if c is not None]
+    adjusted = holm([c.p for _, c in found])
     return [
-        Difference(
-            row.number,
-            other.number,
-            "pooled" if role == "pooled" else "local",
-            c.value,
-            c.interval(len(found)),
-            p,
-            c.seeds,
-        )
-        for (row, other, role, c), p in zip(found, adjusted, strict=True)
+        Difference(row.number, other.number, role, c.value, c.interval(len(found)), p, c.seeds)
+        for ((row, other, role), c), p in zip(found, adjusted, strict=True)
     ]
 
 

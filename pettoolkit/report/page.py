@@ -72,6 +72,7 @@ td.number,th.number{text-align:right;white-space:nowrap}
 .wide{overflow-x:auto}
 .wide td:not(.number){min-width:8.5rem}
 .wide td.long{min-width:17rem}
+.decision th[scope=row]{position:sticky;left:0;background:var(--ground);min-width:11rem}
 .soft,.how{color:var(--soft)}
 .how{font-size:.92rem}
 .good{color:var(--good);font-weight:600}
@@ -92,6 +93,11 @@ summary{cursor:pointer;color:var(--link)}
  thead th{position:static}
  .wide{overflow:visible}
  .wide td:not(.number),.wide td.long{min-width:0}
+ .decision,.decision tbody,.decision tr,.decision th,.decision td{display:block;min-width:0;border:0;padding:1px 0}
+ .decision thead{display:none}
+ .decision tr{margin:.7rem 0;padding-top:.3rem;border-top:1px solid var(--line)}
+ .decision th[scope=row]{position:static;min-width:0;font-size:9pt}
+ .decision td::before{content:attr(data-name) ": ";font-weight:600}
  table{font-size:7.5pt}
 }
 """

@@ -38,7 +38,7 @@ def cell(arm: str, seed: int, sees: float, **changed: object) -> CellReport:
 def compared(*cells: CellReport) -> dict[tuple[str, str], str]:
     table = rows(lines(cells))
     names = {row.number: row.name for row in table}
-    return {(names[d.row], d.role): d.state for d in differences(table, cells, FILES.__getitem__)}
+    return {(names[d.row], d.role): d.state for d in differences(table, cells, FILES.__getitem__)[0]}
 
 
 def test_a_technology_is_compared_with_pooled_and_with_alone() -> None:
@@ -50,6 +50,21 @@ def test_a_technology_is_compared_with_pooled_and_with_alone() -> None:
         ("federated, logistic", "local"): "no difference",
         ("synthetic, logistic", "pooled"): "worse",
         ("synthetic, logistic", "local"): "worse",
+    }
+
+
+def test_every_other_pair_is_a_family_of_its_own() -> None:
+    made = [("pooled", 1.5), ("local", 1.5), ("federated", 1.5), ("synthetic", 0.2), ("anonymised", 1.5)]
+    cells = [cell(arm, seed, sees) for arm, sees in made for seed in range(3)]
+    table = rows(lines(cells))
+    first, second = differences(table, cells, FILES.__getitem__)
+    pairs = [frozenset((d.row, d.other)) for d in (*first, *second)]
+    assert len(pairs) == len(set(pairs)) == 10
+    states = {(table[d.row - 1].line.spec.arm, table[d.other - 1].line.spec.arm): d.state for d in second}
+    assert states == {
+        ("federated", "synthetic"): "better",
+        ("federated", "anonymised"): "no difference",
+        ("synthetic", "anonymised"): "worse",
     }
 
 
@@ -75,6 +90,6 @@ def test_more_comparisons_widen_every_interval() -> None:
     more = [*few, *(cell("local", seed, 0.8) for seed in range(3))]
     widths = []
     for cells in (few, more):
-        found = differences(rows(lines(cells)), cells, FILES.__getitem__)[0]
+        found = differences(rows(lines(cells)), cells, FILES.__getitem__)[0][0]
         widths.append(found.interval.high - found.interval.low)
     assert widths[1] > widths[0]

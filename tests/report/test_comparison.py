@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import pytest
 from finished import NONE, done, private, spec
 
 from pettoolkit.records import AttackFigure, DpSpec, Interval, MeasuredRisk, ModelSpec, NotMeasured, Verdict
-from pettoolkit.report.comparison.content import LIMIT_BYTES, Facts, html
+from pettoolkit.report.comparison.content import LIMIT_BYTES, LISTED_PAIRS, Facts, html
 from pettoolkit.report.comparison.figures import pareto
 from pettoolkit.report.comparison.rows import MARGIN, Difference, Row, reference, rows
 from pettoolkit.report.lines import lines
@@ -65,7 +66,7 @@ def difference(low: float, high: float, seeds: int = 3) -> Difference:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return html(table(), [difference(-0.01, 0.01)], FACTS)
+    return html(table(), [difference(-0.01, 0.01)], [], FACTS)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +138,12 @@ def test_it_does_not_deny_what_was_chosen_on_real_test_patients(text: str) -> No
 
 def test_sixty_rows_are_under_a_megabyte() -> None:
     cells = [done(spec("federated", dp=DpSpec(float(i + 1)), features="compact"), SITES) for i in range(60)]
-    assert len(html(rows(lines(cells)), [], FACTS).encode()) < LIMIT_BYTES
+    assert len(html(rows(lines(cells)), [], [], FACTS).encode()) < LIMIT_BYTES
 
 
 def test_text_from_outside_is_escaped() -> None:
     cells = [done(spec("pooled"), {"<b>a": 0.7, "b": 0.6})]
-    assert "<b>a" not in html(rows(lines(cells)), [], FACTS)
+    assert "<b>a" not in html(rows(lines(cells)), [], [], FACTS)
 
 
 def test_a_row_is_compared_with_its_own_kind() -> None:
@@ -156,10 +157,11 @@ def test_a_pareto_front_has_no_point_that_another_beats() -> None:
     assert pareto([(0.5, 0.7), (0.1, 0.6), (0.3, 0.55), (0.5, 0.65)]) == [(0.1, 0.6), (0.5, 0.7)]
 
 
-def measured(success: float) -> MeasuredRisk:
+def measured(success: float, bound: float | None = None) -> MeasuredRisk:
     figure = AttackFigure(
         *("lira", "membership_auc", "release", "full"),
         *(success, 0.5, 2 * success - 1, Interval(2 * success - 1.1, 2 * success - 0.9), 100, 100, 100, 1.0),
+        NotMeasured("no guarantee") if bound is None else bound,
     )
     release = Verdict("above" if success > 0.55 else "below", figure.excess, 0.09, "why")
     insider = Verdict("undecided", NotMeasured("too few patients"), 0.09, "why")
@@ -169,16 +171,71 @@ def measured(success: float) -> MeasuredRisk:
 def test_measured_risk_is_drawn_and_judged_against_its_threshold() -> None:
     made = [(spec("pooled"), 0.7), (spec("federated"), 0.52)]
     cells = [done(of, SITES, privacy=replace(NONE, measured=measured(success))) for of, success in made]
-    text = html(rows(lines(cells)), [], FACTS)
-    assert "strongest attack 0.40 (0.30 to 0.50), above the threshold 0.09" in text
-    assert "strongest attack 0.04 (-0.06 to 0.14), below the threshold 0.09" in text
+    text = re.sub(r"</?span[^>]*>", "", html(rows(lines(cells)), [], [], FACTS))
+    assert "strongest attack 0.40 (0.30 to 0.50), above the threshold 0.09: why." in text
+    assert "strongest attack 0.04 (-0.06 to 0.14), below the threshold 0.09: why." in text
     assert "insider view: not measured (too few patients)" in text
     assert 'aria-label="Utility against measured risk"' in text
     assert "No attacks were run" not in text
 
 
+def test_what_the_guarantee_leaves_room_for_stands_beside_what_attacks_got() -> None:
+    with_bound = replace(private(3.0), measured=measured(0.52, 0.694))
+    without = replace(NONE, measured=measured(0.7))
+    cells = [
+        done(spec("pooled"), SITES, privacy=without),
+        done(spec("federated", dp=DpSpec(3.0)), SITES, privacy=with_bound),
+    ]
+    text = html(rows(lines(cells)), [], [], FACTS)
+    assert text.count("AUC of membership 0.520 of at most 0.694") == 2
+    assert text.count("no guarantee, hence no bound") == 1
+
+
+def test_a_printed_decision_table_names_each_figure_and_cuts_no_column(text: str) -> None:
+    body = text[text.index('<table class="decision">') :]
+    body = body[: body.index("</table>")]
+    names = re.findall(r'<th scope="col">([^<]*)</th>', body)[1:]
+    assert re.findall(r'<td data-name="([^"]*)"', body) == names * len(table())
+    printed = text[text.index("@media print") : text.index("</style>")]
+    assert ".decision td{display:block" in printed
+
+
+def each_other(low: float, high: float, row: int = 4, other: int = 5) -> Difference:
+    return Difference(row, other, "each other", (low + high) / 2, Interval(low, high), 0.04, 3)
+
+
+def test_pairs_are_told_to_both_and_listed_with_their_intervals() -> None:
+    pairs = [each_other(0.03, 0.05), each_other(-0.1, 0.1, 3, 4)]
+    text = re.sub(r"</?span[^>]*>", "", html(table(), [], pairs, FACTS))
+    verdicts = re.findall(r"Against each other technology: ([^<]*)", text)
+    assert verdicts == ["undecided against row 4.", "better than row 5; undecided against row 3.", "worse than row 4."]
+    listed = text[text.index('id="pairs"') : text.index('id="risk"')]
+    assert "+0.040 (+0.030 to +0.050)" in listed
+    assert "2 pairs" in listed
+    assert listed.index("<td>better</td>") < listed.index("<td>undecided</td>")
+
+
+def test_all_pairs_are_in_the_data_even_where_the_page_lists_some() -> None:
+    pairs = [each_other(-0.1, 0.1) for _ in range(LISTED_PAIRS + 5)]
+    text = html(table(), [difference(-0.01, 0.01)], pairs, FACTS)
+    listed = text[text.index('id="pairs"') : text.index('id="risk"')]
+    assert listed.count("<td>") == 3 * LISTED_PAIRS
+    assert f"The first {LISTED_PAIRS} are shown" in listed
+    coded = re.search(r'download="paired_differences.csv" href="data:text/csv;base64,([^"]+)"', listed)
+    assert coded is not None
+    found = list(csv.DictReader(base64.b64decode(coded[1]).decode().splitlines()))
+    assert [r["family"] for r in found] == ["against the references"] + ["each other"] * len(pairs)
+    assert all(float(r["low"]) < float(r["high"]) for r in found)
+
+
+def test_rows_that_train_on_other_patients_are_not_said_to_share_them(text: str) -> None:
+    assert "All were trained and tested on the same patients" in text
+    cells = [done(spec("federated", sites=names), dict.fromkeys(names, 0.7)) for names in (("a",), ("a", "b"))]
+    assert "Not all were trained on the same patients" in html(rows(lines(cells)), [], [], FACTS)
+
+
 def test_more_hospitals_in_training_are_a_curve() -> None:
     cells = [done(spec("federated", sites=names), dict.fromkeys(names, 0.7)) for names in (("a",), ("a", "b"))]
-    text = html(rows(lines(cells)), [], FACTS)
+    text = html(rows(lines(cells)), [], [], FACTS)
     assert 'aria-label="Accuracy by number of hospitals"' in text
     assert "federated fedavg, logistic, 1 hospital<" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 from pettoolkit.report.comparison import figures, tables
 from pettoolkit.report.comparison.figures import Drawn, Table
 from pettoolkit.report.comparison.rows import ENOUGH_SEEDS, MARGIN, Difference, Row
-from pettoolkit.report.comparison.words import Column, table, verdict
+from pettoolkit.report.comparison.words import STATES, Column, said_p, signed, table, verdict
 from pettoolkit.report.page import page
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 LIMIT_BYTES = 1_000_000
 """The report is smaller than this."""
+LISTED_PAIRS = 40
+"""Pairs that the page lists, those that are decided first; all of them are in its CSV."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Section:
     missing: str = ""
 
 
-def html(rows: Sequence[Row], differences: Sequence[Difference], facts: Facts) -> str:
+def html(rows: Sequence[Row], differences: Sequence[Difference], others: Sequence[Difference], facts: Facts) -> str:
     """Write the whole page.
 
     Parameters
@@ -53,7 +56,9 @@ def html(rows: Sequence[Row], differences: Sequence[Difference], facts: Facts) -
     rows
         Rows of the decision table (:func:`~pettoolkit.report.comparison.rows.rows`), at least one.
     differences
-        Paired differences between them; their intervals hold together.
+        Paired differences to the references; their intervals hold together.
+    others
+        Those of all other pairs; their intervals hold together too.
     facts
         About the experiment.
     """
@@ -66,11 +71,13 @@ def html(rows: Sequence[Row], differences: Sequence[Difference], facts: Facts) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    body = environment.get_template("comparison.html").render(**context(rows, differences, facts))
+    body = environment.get_template("comparison.html").render(**context(rows, differences, others, facts))
     return page(f"{facts.experiment}: technologies compared", body)
 
 
-def context(rows: Sequence[Row], differences: Sequence[Difference], facts: Facts) -> dict[str, Any]:
+def context(
+    rows: Sequence[Row], differences: Sequence[Difference], others: Sequence[Difference], facts: Facts
+) -> dict[str, Any]:
     """Everything that the template names."""
     names = {row.number: row.name for row in rows}
     columns = table(rows, differences)
@@ -84,12 +91,21 @@ def context(rows: Sequence[Row], differences: Sequence[Difference], facts: Facts
     return {
         "facts": facts,
         "rows": rows,
-        "verdicts": [verdict(row, differences, names) for row in rows],
+        "verdicts": [verdict(row, differences, names, others) for row in rows],
         "compared": len(differences),
+        "pairs": sorted(others, key=lambda d: d.state == "undecided")[:LISTED_PAIRS],
+        "pair_counts": Counter(d.state for d in others),
+        "pair_states": STATES,
+        "signed": signed,
+        "said_p": said_p,
+        "compared_pairs": len(others),
+        "names": names,
+        "same": _same(rows),
+        "unseen": any(row.line.spec.unseen for row in rows),
         "margin": MARGIN,
         "columns": columns,
         "decision_link": _decisions(rows, columns).link(),
-        "differences_link": _differences(differences, names).link(),
+        "differences_link": _differences([*differences, *others], names).link(),
         "sections": sections,
         "matrices": [_matrix(row, found) for row in rows if (found := tables.matrix(row)) is not None],
         "traffic": tables.traffic(rows),
@@ -230,6 +246,14 @@ def _out_of_band(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     return found
 
 
+def _same(rows: Sequence[Row]) -> str:
+    """What all rows have in common; a row that trains on fewer hospitals or patients has not seen the same."""
+    specs = [row.line.spec for row in rows]
+    if len({(spec.sites, spec.unseen, spec.patients_per_site, spec.options.get("rows")) for spec in specs}) == 1:
+        return "All were trained and tested on the same patients."
+    return "Not all were trained on the same patients: the names of the technologies say where they differ."
+
+
 def _people(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Hospital to how many test patients it has, and how many of them with the outcome, one seed."""
     found: dict[str, str] = {}
@@ -255,8 +279,11 @@ def _decisions(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
 def _differences(differences: Sequence[Difference], names: Mapping[int, str]) -> Table:
     records = tuple(
         {
+            "row": d.row,
             "technology": names[d.row],
+            "against_row": d.other,
             "against": names[d.other],
+            "family": d.role if d.role == "each other" else "against the references",
             "difference": d.value,
             "low": d.interval.low,
             "high": d.interval.high,
@@ -266,5 +293,5 @@ def _differences(differences: Sequence[Difference], names: Mapping[int, str]) ->
         }
         for d in differences
     )
-    columns = ("technology", "against", "difference", "low", "high", "p_holm", "seeds", "says")
-    return Table("paired_differences", columns, records)
+    columns = ("row", "technology", "against_row", "against", "family", "difference", "low", "high", "p_holm", "seeds")
+    return Table("paired_differences", (*columns, "says"), records)

@@ -60,16 +60,18 @@ def utility_against_risk(table: Table, threshold: Mapping[str, float]) -> Drawn:
                     ecolor=SOFT,
                     markersize=5,
                 )
-                axis.annotate(
-                    str(record["row"]),
-                    (record["risk"], record["auroc"]),
-                    (5, 4),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
+            for at, numbers in _coinciding(mine).items():
+                axis.annotate(numbers, at, (5, 4), textcoords="offset points", fontsize=8)
             front = pareto([(r["risk"], r["auroc"]) for r in mine])
             axis.plot(
-                *zip(*front, strict=True), color=GREEN, linestyle="--", marker="", label="nobody is better in both"
+                *zip(*front, strict=True),
+                color=GREEN,
+                linestyle="--",
+                marker="o",
+                markersize=10,
+                markerfacecolor="none",
+                drawstyle="steps-post",
+                label="Pareto front",
             )
             axis.axvline(threshold[view], color=ORANGE, linestyle=":", label=f"threshold {threshold[view]:.2f}")
             axis.set_title(f"{view} view")
@@ -80,9 +82,18 @@ def utility_against_risk(table: Table, threshold: Mapping[str, float]) -> Drawn:
             "Utility against measured risk",
             figure,
             table,
-            "Up is more accurate, left is less risk, and numbers are those of the decision table: below or right of "
-            "the dashed line (the Pareto front) something else does at least as well in both.",
+            "Up is more accurate, left is less risk, and numbers are those of the decision table: what has no ring is "
+            "matched or beaten in both by something on the dashed line (the Pareto front, of the points alone: where "
+            "bars overlap it names no winner).",
         )
+
+
+def _coinciding(records: Sequence[Record]) -> dict[tuple[float, float], str]:
+    """Place of each label; rows that lie on each other have one label."""
+    places: dict[tuple[float, float], list[Record]] = {}
+    for record in records:
+        places.setdefault((round(record["risk"], 2), round(record["auroc"], 2)), []).append(record)
+    return {(m[0]["risk"], m[0]["auroc"]): ", ".join(str(r["row"]) for r in m) for m in places.values()}
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -204,7 +215,7 @@ def _names(table: Table) -> list[str]:
 
 def _rows_on(axis: Any, table: Table, names: Sequence[str]) -> None:
     numbers = {r["name"]: r["row"] for r in table.records}
-    axis.set_yticks(range(len(names)), [f"{name}  {numbers[name]}" for name in names])
+    axis.set_yticks(range(len(names)), [f"{numbers[name]}. {name}" for name in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
 
 

@@ -19,6 +19,13 @@ ENOUGH_SEEDS = 3
 View = Literal["release", "insider"]
 VIEWS: tuple[View, View] = ("release", "insider")
 
+MEMBERSHIP: Mapping[str, str] = {
+    "membership_auc": "AUC of membership",
+    "membership_tpr_at_1pct_fpr": "members found at 1 % false alarms",
+    "membership": "members found",
+}
+"""Measures that a guarantee bounds, and what they are called."""
+
 SOURCES = "raw_records", "anonymised_records", "synthetic_records", "ciphertext", "update", "model", "statistics"
 """Kinds that can leave a hospital, those first that give most away."""
 
@@ -53,12 +60,13 @@ class Difference:
 
     row: int
     other: int
-    role: Literal["pooled", "local"]
+    role: Literal["pooled", "local", "each other"]
+    """What the other row is: a reference, or another technology. These are two families of comparisons."""
     value: float
     interval: Interval
-    """Holds together with all others of the report at 95 %."""
+    """Holds together with all others of its family at 95 %."""
     p: float
-    """Adjusted by Holm's method over all of them."""
+    """Adjusted by Holm's method over its family."""
     seeds: int
 
     @property
@@ -81,6 +89,8 @@ class Risk:
     interval: Interval
     threshold: float
     state: str
+    why: str
+    """The verdict's own reason, and what would decide; of the first seed with this verdict."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +115,36 @@ class Row:
             return missing[0]
         known = [f for f in found if isinstance(f, Risk)]
         states = {f.state for f in known}
+        state = "above" if "above" in states else "below" if states == {"below"} else "undecided"
+        seed, said = next(
+            (r.spec.seed, f.why) for r, f in zip(self.line.results, known, strict=True) if f.state == state
+        )
         return Risk(
             statistics.fmean(f.value for f in known),
             Interval(statistics.fmean(f.interval.low for f in known), statistics.fmean(f.interval.high for f in known)),
             known[0].threshold,
-            "above" if "above" in states else "below" if states == {"below"} else "undecided",
+            state,
+            said if len(known) == 1 else f"seed {seed}: {said}",
         )
+
+    def allowed(self, view: View) -> dict[str, tuple[float, float]]:
+        """Measures of membership: the highest success of any attack (mean over seeds), and what the guarantee allows.
+
+        Empty without a guarantee.
+        """
+        found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        for result in self.line.results:
+            measured = result.privacy.measured
+            for f in measured.figures if isinstance(measured, MeasuredRisk) else ():
+                if f.view == view and f.site == "*" and f.measure in MEMBERSHIP and isinstance(f.bound, float):
+                    found.setdefault(f.measure, {}).setdefault(f.attack, []).append((f.success, f.bound))
+        return {
+            measure: (
+                max(statistics.fmean(success for success, _ in each) for each in attacks.values()),
+                max(bound for each in attacks.values() for _, bound in each),
+            )
+            for measure, attacks in found.items()
+        }
 
     def cost(self, read: Callable[[RunResult], float | NotMeasured]) -> float | NotMeasured:
         """Mean of a cost over the cells that report it."""
@@ -193,4 +227,5 @@ def _risk(result: RunResult, view: View) -> Risk | NotMeasured:
         Interval(min(low, verdict.figure), max(high, verdict.figure)),
         verdict.threshold,
         verdict.state,
+        verdict.why,
     )
