@@ -214,6 +214,10 @@ class Verdict:
     strongest: str = ""
 
 
+NO_OBSTACLE = ("does not apply", "cost")
+"""How the reasons begin why an attack did not run, of those without which the other figures are judged all the same."""
+
+
 @dataclass(frozen=True)
 class MeasuredRisk:
     """All attacks of one cell: what they achieved, which did not run and why, and one verdict per view."""

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from pettoolkit.advice.checklist import checklist
 from pettoolkit.advice.evidence import Risk, Technology
 from pettoolkit.advice.knowledge import DP, Knowledge, Limit, Rule, knowledge
-from pettoolkit.advice.noninferiority import Difference, State, noninferior
+from pettoolkit.advice.noninferiority import ENOUGH_SEEDS, FEW_SEEDS, Difference, State, noninferior
 from pettoolkit.advice.situation import Situation
 from pettoolkit.advice.thin import no_reference, thin
+from pettoolkit.evaluation.contrasts import combined
 from pettoolkit.records import Interval, Json, NotMeasured, to_json
 
 SCHEMA_VERSION = 1
@@ -71,6 +74,7 @@ def advise(
     experiment: str,
     data: str,
     unfinished: Sequence[str] = (),
+    dropped: Sequence[str] = (),
 ) -> dict[str, Json]:
     """Answer from recorded runs.
 
@@ -82,6 +86,8 @@ def advise(
         Name of the experiment, and where its hospitals' data came from (``simulated``, ``physionet2019``, ``tables``).
     unfinished
         Cells of the experiment without a result.
+    dropped
+        Notes of cells that went on without a hospital.
 
     Returns
     -------
@@ -108,7 +114,7 @@ def advise(
             for j in judged
             if j.status == "undecided"
         ],
-        "thin": thin(technologies, situation, data, unfinished),
+        "thin": [*thin(technologies, situation, data, unfinished, dropped), *_references(technologies)],
         "sources": {name: known.sources[name].model_dump() for name in known.sources if name in used},
         "answers": {name: list(sources) for name, sources in known.answers.items()},
         "disclaimer": DISCLAIMER,
@@ -133,7 +139,7 @@ def _judge(
     return Judged(
         technology=tech,
         good_enough=None if reference is tech else _good_enough(tech, reference, situation.margin, compared),
-        useful=_useful(tech, situation.min_auroc),
+        useful=_useful(tech, situation.min_auroc, len(all_of_them)),
         risk=risk,
         reasons=(*_by_rules(tech, situation, known.rules), *_by_limits(tech, situation, known.limits, risk)),
         settled=settled,
@@ -153,6 +159,16 @@ def reference_of(tech: Technology, all_of_them: Sequence[Technology]) -> Technol
     return None
 
 
+def _references(technologies: Sequence[Technology]) -> list[str]:
+    """Where there was more than one to compare with."""
+    found = []
+    for tech in technologies:
+        first = reference_of(tech, technologies)
+        if tech.spec.arm == REFERENCE and tech.spec.dp is None and first is not None and first is not tech:
+            found.append(f"Two pooled models of one kind: the others are compared with {first.name}, not {tech.name}.")
+    return found
+
+
 def _good_enough(tech: Technology, reference: Technology | None, margin: float, compared: int) -> Difference:
     if reference is None:
         missing = NotMeasured("nothing to compare with")
@@ -165,12 +181,15 @@ def _good_enough(tech: Technology, reference: Technology | None, margin: float, 
     return noninferior(ours, theirs, sites, margin=margin, comparisons=max(1, compared))
 
 
-def _useful(tech: Technology, least: float | None) -> State | None:
+def _useful(tech: Technology, least: float | None, compared: int) -> State | None:
+    """Whether the AUROC reaches what is of use; patients and seeds vary, and all technologies hold together."""
     if least is None:
         return None
-    found = tech.summary.intervals.get("utility/auroc")
-    if found is None:
+    value, patients = tech.summary.mean.get("utility/auroc"), tech.summary.intervals.get("utility/auroc")
+    each = [r.metrics["utility/auroc"] for r in tech.results if "utility/auroc" in r.metrics]
+    if value is None or patients is None or len(each) < ENOUGH_SEEDS:
         return "undecided"
+    found = combined(value, patients, np.array(each)).interval(compared)
     return "yes" if found.low >= least else "no" if found.high < least else "undecided"
 
 
@@ -185,9 +204,10 @@ def _by_rules(tech: Technology, situation: Situation, rules: Sequence[Rule]) -> 
         unanswered = [key for key, answer in answers.items() if answer is None]
         if not unanswered:
             reasons.append(Reason(rule.id, rule.effect, rule.because, rule.sources))
-        elif rule.effect == "rule_out":
+        elif rule.effect != "note":
             asked = " and ".join(f"{key} is {' or '.join(rule.when[key])}" for key in unanswered)
-            reasons.append(Reason(rule.id, "condition", f"ruled out if {asked}: {rule.because}", rule.sources))
+            asked = f"ruled out if {asked}" if rule.effect == "rule_out" else asked
+            reasons.append(Reason(rule.id, "condition", f"{asked}: {rule.because}", rule.sources))
     return reasons
 
 
@@ -198,7 +218,6 @@ def _matches(rule: Rule, tech: Technology, situation: Situation) -> bool:
         and (not rule.leaves or bool(set(rule.leaves) & set(tech.leaves)))
         and (rule.guarantee is None or rule.guarantee == tech.guaranteed)
         and (not rule.release_verdict or tech.verdict("release") in rule.release_verdict)
-        and (rule.released is None or bool(tech.leaves))
         and (rule.hospitals_at_most is None or hospitals <= rule.hospitals_at_most)
     )
 
@@ -265,7 +284,10 @@ def _what_decides(judged: Judged, situation: Situation, data: str) -> str:
         return f"runs on real hospitals' data: {data} ones decide nothing for operation"
     if judged.good_enough is not None and judged.good_enough.state == "undecided":
         return judged.good_enough.why
-    return f"more test patients: the interval of its AUROC holds the least that is of use, {situation.min_auroc}"
+    if len(judged.technology.seeds) < ENOUGH_SEEDS:
+        return FEW_SEEDS
+    least = situation.min_auroc
+    return f"more test patients and seeds: the interval of its AUROC holds the least that is of use, {least}"
 
 
 def _row(judged: Judged, situation: Situation, known: Knowledge) -> dict[str, Json]:
@@ -285,8 +307,14 @@ def _row(judged: Judged, situation: Situation, known: Knowledge) -> dict[str, Js
             "useful": judged.useful,
         },
         "good_enough": {"state": "reference", "why": "pooled real data itself"} if found is None else to_json(found),
-        "risk": to_json(judged.risk) | {"release": tech.verdict("release"), "insider": tech.verdict("insider")},
+        "risk": to_json(judged.risk)
+        | {
+            "release": tech.verdict("release"),
+            "insider": tech.verdict("insider"),
+            "threshold": to_json(tech.threshold),
+        },
         "epsilon": to_json(tech.epsilon(colluding=situation.may_collude == "yes")),
+        "delta": to_json(tech.delta),
         "leaves": list(tech.leaves),
         "reasons": [to_json(reason) for reason in judged.reasons],
         "maturity": {kind: known.maturity[kind][situation.data].model_dump(mode="json") for kind in kinds},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
 from pettoolkit.evaluation.intervals import LEVEL, Predictions
 from pettoolkit.records import (
+    NO_OBSTACLE,
     AttackFigure,
     Guarantee,
     Interval,
@@ -28,10 +30,13 @@ TABLES = ("raw_records", "anonymised_records", "synthetic_records")
 
 @dataclass(frozen=True)
 class Risk:
-    """Strongest attack, mean over seeds, and the range that the strongest lower and upper ends span."""
+    """Excess of the strongest attack, mean over seeds."""
 
     value: float
+    """Of the attack that was chosen on one half of the targets, measured on the other half."""
     interval: Interval
+    """Around it, as wide as that attack's is on half of the targets. Seeds share patients, so that their mean is not
+    taken to be more precise than one."""
     state: str
     """Against the limit that was asked for: ``below``, ``above``, ``undecided``."""
 
@@ -77,6 +82,18 @@ class Technology:
         return max(_epsilon(guarantee, colluding) for guarantee in self.guarantees)
 
     @property
+    def delta(self) -> float | NotMeasured:
+        """Largest over the seeds."""
+        return max(g.delta for g in self.guarantees) if self.guaranteed else NotMeasured("no guarantee")
+
+    @property
+    def threshold(self) -> float | NotMeasured:
+        """What the verdicts of the recorded runs compare with, the largest of them."""
+        measured = [m for r in self.results if isinstance(m := r.privacy.measured, MeasuredRisk)]
+        known = [v.threshold for m in measured for v in (m.verdict_release, m.verdict_insider)]
+        return max(known) if known else NotMeasured("no attacks were run")
+
+    @property
     def megabytes(self) -> float:
         """What left the hospital that sent most, mean over seeds; the technology's own messages only."""
         return fmean(max(result.exposure.bytes_per_site("out").values(), default=0) for result in self.results) / 1e6
@@ -104,26 +121,48 @@ class Technology:
         colluding
             Whether what the coordinator and a hospital get together counts.
         limit
-            What the interval is compared with, widened for all figures of all seeds together (Bonferroni).
+            What all figures of all seeds are compared with, their intervals widened together (Bonferroni). Nothing is
+            below it where an attack that applies did not run.
         """
         views = ["insider", *(["release"] if released or set(self.leaves) & set(TABLES) else [])]
         points: list[float] = []
-        chosen: list[list[AttackFigure]] = []
+        reach: list[float] = []
+        chosen: list[AttackFigure] = []
+        complete = True
         for result in self.results:
             measured = result.privacy.measured
             if isinstance(measured, NotMeasured):
                 return measured
-            strongest = [_verdict(measured, view).figure for view in views]
-            missing = [figure for figure in strongest if isinstance(figure, NotMeasured)]
-            if missing:
-                return missing[0]
-            family = [f for f in measured.figures if f.view in views and f.site == "*"]
-            together = [f for f in measured.figures if colluding and f.view == "insider" and f.site == BOTH]
-            points.append(max([f for f in strongest if isinstance(f, float)] + [f.excess for f in together]))
-            chosen.append([*family, *together])
-        low = fmean(max(f.interval.low for f in figures) for figures in chosen)
-        high = fmean(max(f.interval.high for f in figures) for figures in chosen)
-        return Risk(fmean(points), Interval(low, high), _compared([f for some in chosen for f in some], limit))
+            complete &= all(why.startswith(NO_OBSTACLE) for why in measured.not_run.values())
+            found = [(f.excess, _reach([f])) for f in measured.figures if colluding and _of_both(f)]
+            for view in views:
+                verdict = _verdict(measured, view)
+                if isinstance(verdict.figure, NotMeasured):
+                    return verdict.figure
+                family = [f for f in measured.figures if f.view == view and f.site == "*"]
+                named = [f for f in family if f"{f.attack} {f.measure}" == verdict.strongest]
+                found.append((verdict.figure, math.sqrt(2) * _reach(named or family)))
+                chosen += family
+            chosen += [f for f in measured.figures if colluding and _of_both(f)]
+            value, width = max(found)
+            points.append(value)
+            reach.append(width)
+        value, width = fmean(points), fmean(reach)
+        state = _compared(chosen, limit)
+        return Risk(
+            value,
+            Interval(value - width, min(1.0, value + width)),
+            "undecided" if state == "below" and not complete else state,
+        )
+
+
+def _of_both(figure: AttackFigure) -> bool:
+    return figure.view == "insider" and figure.site == BOTH
+
+
+def _reach(figures: Sequence[AttackFigure]) -> float:
+    """Half the width of the widest interval."""
+    return max(((f.interval.high - f.interval.low) / 2 for f in figures), default=0.0)
 
 
 def _compared(figures: Sequence[AttackFigure], limit: float | None) -> str:

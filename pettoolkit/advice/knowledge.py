@@ -44,7 +44,6 @@ class Rule(Part):
     """Kinds of which the recorded run let one out of a hospital."""
     guarantee: bool | None = None
     release_verdict: tuple[str, ...] = ()
-    released: Literal["model"] | None = None
     hospitals_at_most: int | None = None
     effect: Literal["rule_out", "condition", "note"]
     because: str

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pettoolkit.cohort.yamlfile import read_value
+from pettoolkit.errors import BadInput
 
 MARGIN = 0.02
 """AUROC that may be lost against pooled real data, if nothing is written."""
@@ -89,7 +92,7 @@ def questions() -> tuple[Question, ...]:
 
 
 def ask(given: dict[str, Any], answer: Callable[[Question], str]) -> dict[str, Any]:
-    """Put the questions that are not answered yet, one by one; a word that is no answer is asked again.
+    """Put the questions that are not answered yet, one by one; what is no answer is asked again.
 
     Parameters
     ----------
@@ -103,11 +106,22 @@ def ask(given: dict[str, Any], answer: Callable[[Question], str]) -> dict[str, A
         if question.key in given:
             continue
         said = answer(question).strip()
-        while said and question.words and said not in question.words:
-            said = answer(question).strip()
+        while said and (why := _wrong(question.key, said)):
+            said = answer(replace(question, text=f"{said}: {why}. {question.text}")).strip()
         if said:
             asked[question.key] = said
     return asked
+
+
+def _wrong(key: str, said: str) -> str:
+    """Why that is no answer; empty where it is one."""
+    try:
+        Situation.model_validate({key: read_value(said)})
+    except BadInput:
+        return "can't be read"
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    return ""
 
 
 def _words(kind: Any) -> tuple[str, ...]:

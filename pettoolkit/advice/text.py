@@ -17,20 +17,21 @@ def short(document: Json) -> list[str]:
     """The answer, a line for each technology and what rules it out; what holds for all is said once."""
     out = _head(document)
     everybody = _of_all(document["technologies"])
+    cited = [*document["answers"]["good_enough"], *document["answers"]["least_risk"]]
     for status in ORDER:
         rows = [row for row in document["technologies"] if row["status"] == status]
         if rows:
             out += ["", f"== {status.upper()}"]
             for row in rows:
                 out += _line(row)
-                out += [
-                    line for r in row["reasons"] if r["effect"] != "note" and r not in everybody for line in _why(r)
-                ]
+                weighs = ("rule_out",) if status == "ruled out" else ("rule_out", "condition")
+                said = [r for r in row["reasons"] if r["effect"] in weighs and r not in everybody]
+                out += [line for reason in said for line in _why(reason)]
+                cited += [source for reason in said for source in reason["sources"]]
     if everybody:
         out += ["", "For every one of them:", *(line for reason in everybody for line in _why(reason))]
-    cited = {source for row in document["technologies"] for r in row["reasons"] for source in r["sources"]}
-    cited |= {source for sources in document["answers"].values() for source in sources}
-    out += ["", "Sources"]
+        cited += [source for reason in everybody for source in reason["sources"]]
+    out += ["", *_how_to_read(document["technologies"]), "", "Sources"]
     for name, source in document["sources"].items():
         if name in cited:
             out += _wrapped(f"{name}: {source['title']}", "- ")
@@ -46,7 +47,7 @@ def lines(document: Json) -> list[str]:
             out += ["", f"== {status.upper()}"]
             for row in rows:
                 out += _technology(row, document["situation"]["margin"])
-    out += ["", *_checklist(document["technologies"])]
+    out += ["", *_how_to_read(document["technologies"]), "", *_checklist(document["technologies"])]
     return [*out, "", *_sources(document["sources"])]
 
 
@@ -101,6 +102,28 @@ def _undecided(document: Json) -> list[str]:
     return out
 
 
+def _how_to_read(rows: Sequence[Json]) -> list[str]:
+    """What the words and figures of a technology's line mean."""
+    limits = sorted({row["risk"]["threshold"] for row in rows if not _missing(row["risk"]["threshold"])})
+    out = []
+    if limits:
+        against = " or ".join(f"{limit:.2f}" for limit in limits)
+        out += _wrapped(
+            "Risk: excess of the strongest attack (95 %): 0 where being in the data changes nothing, 1 where an attack "
+            "always succeeds because of it. Release: who gets model or rows; insiders: who takes part, the coordinator "
+            f"too; each below, above or undecided against {against}, the runs' threshold (no authority sets one for "
+            "excess risk).",
+            "",
+        )
+    if any(not _missing(row["epsilon"]) for row in rows):
+        out += _wrapped(
+            "Epsilon, delta: of each patient, added or removed, for this row alone; all that is run on the same "
+            "patients adds up. The noise of simulated hospitals comes from a seed: it is what a deployment would give.",
+            "",
+        )
+    return out
+
+
 def _of_all(rows: Sequence[Json]) -> list[Json]:
     """Reasons that every technology has."""
     if len(rows) < 2:
@@ -115,6 +138,8 @@ def _line(row: Json) -> list[str]:
     if enough["state"] != "reference":
         shown = "" if _missing(enough["value"]) else f" {enough['value']:+.3f}{_span(enough['interval'], '+')}"
         against = f"good enough: {enough['state']}{shown}"
+    if auroc["useful"]:
+        against += f"; of use: {auroc['useful']}"
     return _wrapped(f"{row['name']}: AUROC {value}; {against}; risk: {_risk(row)}", "")
 
 
@@ -144,7 +169,7 @@ def _technology(row: Json, margin: float) -> list[str]:
 
 def _risk(row: Json) -> str:
     risk = row["risk"]
-    epsilon = "no guarantee" if _missing(row["epsilon"]) else f"epsilon {row['epsilon']:.3g}"
+    epsilon = "no guarantee" if _missing(row["epsilon"]) else f"epsilon {row['epsilon']:.3g}, delta {row['delta']:.1g}"
     if "not_measured" in risk:
         return f"not measured ({risk['not_measured']}); {epsilon}"
     verdicts = f"release {risk['release']}, insiders {risk['insider']}"

@@ -12,6 +12,8 @@ from pettoolkit.records import RunSpec
 
 FEW = 20
 """Test patients with the outcome in all hospitals together, below which no interval says much."""
+SHOWN = 4
+"""Of what is missing, so many are named."""
 TRAIN_TO_TEST = 55 / 20
 """Shares of a hospital's patients (DESIGN: 55 % train, 20 % test)."""
 
@@ -24,7 +26,13 @@ def no_reference(spec: RunSpec) -> str:
     )
 
 
-def thin(technologies: Sequence[Technology], situation: Situation, data: str, unfinished: Sequence[str]) -> list[str]:
+def thin(
+    technologies: Sequence[Technology],
+    situation: Situation,
+    data: str,
+    unfinished: Sequence[str],
+    dropped: Sequence[str] = (),
+) -> list[str]:
     """One sentence for each weakness of the evidence; none does not mean that it is strong."""
     found = []
     if data == "simulated":
@@ -33,7 +41,11 @@ def thin(technologies: Sequence[Technology], situation: Situation, data: str, un
     if situation.data != "table":
         found.append(f"All figures are of tables; yours are {situation.data}: nothing here was measured on such data.")
     if unfinished:
-        found.append(f"{len(unfinished)} cells of the experiment have no result: {', '.join(unfinished[:4])}.")
+        more = ", .." if len(unfinished) > SHOWN else ""
+        said = ", ".join(unfinished[:SHOWN]) + more
+        found.append(f"{len(unfinished)} cells of the experiment have no result: {said}.")
+    if dropped:
+        found.append(f"Not all hospitals are in every figure: {'; '.join(dict.fromkeys(dropped))}.")
     few_seeds = [t.name for t in technologies if len(t.seeds) < ENOUGH_SEEDS]
     if few_seeds:
         found.append(f"Fewer than {ENOUGH_SEEDS} seeds: {', '.join(few_seeds)}. Run with --set seeds=[0,1,2].")

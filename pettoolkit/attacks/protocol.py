@@ -73,10 +73,6 @@ class TooCostly(NotRun):
     """Raised by an attack that was not run for its cost; what a model reveals beyond its table is then not known."""
 
 
-NO_OBSTACLE = ("does not apply", "cost")
-"""How the reasons of :class:`NotApplicable` and :class:`TooCostly` begin: other figures are judged without them."""
-
-
 @dataclass(frozen=True)
 class Group:
     """Real rows of one role in natural units, columns of the contract's features and outcome.

@@ -15,9 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pettoolkit.attacks.protocol import NO_OBSTACLE, Exact, Finding
+from pettoolkit.attacks.protocol import Exact, Finding
 from pettoolkit.attacks.statistics import bonferroni, excess
-from pettoolkit.records import AttackFigure, Interval, MeasuredRisk, NotMeasured, Verdict
+from pettoolkit.records import NO_OBSTACLE, AttackFigure, Interval, MeasuredRisk, NotMeasured, Verdict
 
 EXCESS = "excess"
 """Key of the threshold of every measure that has none of its own."""

@@ -15,6 +15,7 @@ from pettoolkit.cohort.yamlfile import Document, findings, read_value, read_yaml
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.cells import CellReport, Comparison
 from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.experiment.notes import DROPPED
 from pettoolkit.records import Json, RunResult, RunSpec
 
 ANSWERS = "--answer"
@@ -101,6 +102,7 @@ def advise(config: ExperimentConfig, answers: Situation, found: Comparison | Non
     """
     found = found or recorded(config)
     done = [cell for cell in found.cells if cell.result is not None]
+    dropped = [n for c in done if c.result is not None for n in c.result.notes if n.startswith(DROPPED)]
     missing = [f"{c.spec.arm} seed {c.spec.seed}" for c in found.cells if c.result is None and c.status != "excluded"]
     return decide(
         technologies(config, done),
@@ -108,6 +110,7 @@ def advise(config: ExperimentConfig, answers: Situation, found: Comparison | Non
         experiment=config.name,
         data=config.sites.source,
         unfinished=missing,
+        dropped=dropped,
     )
 
 

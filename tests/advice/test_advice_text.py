@@ -5,7 +5,7 @@ from __future__ import annotations
 from pettoolkit.advice.decide import advise
 from pettoolkit.advice.situation import Situation
 from pettoolkit.advice.text import WIDTH, lines, short
-from tests.advice.made_up import attacked, technology
+from tests.advice.made_up import attacked, guarantee, technology
 
 ROWS = (
     technology("pooled", 1.2, risk=attacked(0.05, 1.0)),
@@ -66,7 +66,7 @@ def test_with_one_seed_the_answer_begins_with_undecided_and_what_decides() -> No
 def test_an_undecided_technology_of_less_risk_than_the_choice_is_named_on_top() -> None:
     unknown = technology("local", 1.2, seeds=[0], risk=attacked(0.0, 0.0))
     text = brief(*ROWS, unknown, margin=0.05, trusted_coordinator="yes", records_may_leave="no")
-    assert "less risk was measured of local 0.00 (-0.02 to 0.02): decide them before you choose" in text
+    assert "less risk was measured of local 0.00 (-0.03 to 0.03): decide them before you choose" in text
 
 
 def test_the_short_answer_says_once_what_holds_for_all_and_names_sources_of_reasons() -> None:
@@ -74,3 +74,14 @@ def test_the_short_answer_says_once_what_holds_for_all_and_names_sources_of_reas
     assert text.count("ruled out if may_process is no") == 1
     assert "gdpr_basis: GDPR" in text
     assert "Costs and benefits" not in text
+
+
+def test_words_and_figures_are_explained_and_what_is_ruled_out_has_no_conditions() -> None:
+    private = technology("federated", 1.2, risk=attacked(0.0, 0.0), guaranteed=guarantee(3))
+    text = brief(ROWS[0], private, margin=0.05, records_may_leave="no", min_auroc=0.6)
+    assert "epsilon 3, delta 1e-05" in text
+    assert "undecided against 0.09, the runs' threshold (no authority sets one" in text
+    assert "of use: yes" in text
+    assert "is_released is yes" not in text.partition("== RULED OUT")[2]
+    assert "Epsilon, delta: of each patient" in text
+    assert "Epsilon, delta" not in brief()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pettoolkit.advice.decide import advise
+from pettoolkit.advice.evidence import Risk
+from pettoolkit.advice.noninferiority import FEW_SEEDS
 from pettoolkit.advice.situation import Situation
-from pettoolkit.records import ModelSpec
+from pettoolkit.records import Interval, ModelSpec
 from tests.advice.made_up import attacked, guarantee, technology
 
 OPEN_DOORS = {
@@ -206,3 +210,63 @@ def test_the_checklist_says_not_measured_where_nothing_was() -> None:
     for item in ("skills", "compliance", "long_term"):
         assert entries[item]["measured"] == "not measured"
         assert entries[item]["consider"]
+
+
+def test_the_reach_of_the_strongest_attack_is_about_its_own_figure() -> None:
+    """The one that is chosen on half of the targets may be weaker on the other half than the largest of all figures."""
+    noisy = attacked(0.10, 0.0)
+    named = replace(noisy.verdict_release, figure=0.03, strongest="lira membership_auc")
+    wide = replace(noisy.figures[0], measure="membership_tpr_at_1pct_fpr", interval=Interval(-0.1, 0.3))
+    noisy = replace(noisy, verdict_release=named, figures=(*noisy.figures, wide))
+    risk = technology("synthetic", risk=noisy).risk(released=True, colluding=False, limit=None)
+    assert isinstance(risk, Risk)
+    assert risk.value == pytest.approx(0.03)
+    assert risk.interval.low == pytest.approx(0.03 - math.sqrt(2) * 0.02)
+    assert risk.interval.high == pytest.approx(0.03 + math.sqrt(2) * 0.02)
+
+
+def test_what_an_attack_that_failed_could_have_shown_is_not_below_a_limit() -> None:
+    whole = technology("synthetic", 1.2, risk=attacked(0.0, 0.0))
+    cut = technology("synthetic", 1.2, risk=replace(attacked(0.0, 0.0), not_run={"lira": "failed"}))
+    costly = technology("synthetic", 1.2, risk=replace(attacked(0.0, 0.0), not_run={"lira": "costs too much"}))
+    met = {"risk"} & rules(answer(POOLED, whole, max_risk=0.1), "synthetic", "condition")
+    assert met == {"risk"} & rules(answer(POOLED, costly, max_risk=0.1), "synthetic", "condition") == set()
+    assert "risk" in rules(answer(POOLED, cut, max_risk=0.1), "synthetic", "condition")
+
+
+def test_of_use_is_decided_over_seeds_as_good_enough_is() -> None:
+    def steady(aurocs: list[float], **answers: float) -> dict[str, str]:
+        tech = technology("pooled", 1.2, seeds=range(len(aurocs)))
+        results = [replace(r, metrics={"utility/auroc": a}) for r, a in zip(tech.results, aurocs, strict=True)]
+        return statuses(answer(replace(tech, results=tuple(results)), **answers))
+
+    assert steady([0.75, 0.75, 0.75], min_auroc=0.65) == {"pooled": "qualifies"}
+    assert steady([0.60, 0.75, 0.90], min_auroc=0.65) == {"pooled": "undecided"}
+    found = answer(technology("pooled", 1.2, seeds=[0]), min_auroc=0.9)
+    assert statuses(found) == {"pooled": "undecided"}
+    assert found["undecided"][0]["what_decides"] == FEW_SEEDS
+
+
+def test_a_condition_that_hangs_on_an_answer_that_is_missing_is_said() -> None:
+    (row,) = answer(POOLED, phase=None)["technologies"]
+    said = {reason["rule"]: reason["text"] for reason in row["reasons"]}
+    assert said["hypothesis-without-records"].startswith("phase is hypothesis: ")
+
+
+@pytest.mark.parametrize("arm", ["local", "pooled", "synthetic"])
+def test_whoever_releases_a_model_has_to_show_that_it_is_anonymous(arm: str) -> None:
+    assert "model-is-released" in rules(answer(technology(arm, 1.2), is_released="yes"), arm, "condition")
+
+
+def test_hospitals_that_were_dropped_and_a_second_reference_are_said() -> None:
+    second = replace(technology("pooled", 1.1), name="pooled, epochs 3")
+    told = advise(
+        [POOLED, second, FEDERATED],
+        Situation(**OPEN_DOORS),
+        experiment="x",
+        data="tables",
+        dropped=["went on without hospital east in round 2 (training): hung"] * 2,
+    )
+    thin = " ".join(told["thin"])
+    assert thin.count("went on without hospital east") == 1
+    assert "compared with pooled, not pooled, epochs 3" in thin

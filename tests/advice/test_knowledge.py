@@ -49,3 +49,10 @@ def test_a_rule_without_a_source_or_about_nothing_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         parse(Knowledge, changed(tmp_path, **parts))
+
+
+def test_how_far_a_technology_is_rests_on_more_than_this_toolkits_own_word() -> None:
+    for family, kinds in knowledge().maturity.items():
+        for kind, found in kinds.items():
+            others = set(found.sources) - {"threat_model"}
+            assert others or found.level == "not measured here", f"{family}, {kind}"

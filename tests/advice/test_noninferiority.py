@@ -112,3 +112,43 @@ def test_what_would_decide_counts_that_more_seeds_know_their_own_spread_better()
 
 def test_a_loss_at_the_margin_is_never_decided() -> None:
     assert "no realistic number" in _decide(Contrast(-0.02, 0.03, 4.0, 3), 1, 0.02)[1]
+
+
+def test_the_interval_holds_where_splits_share_patients_and_models_are_trained_on_them() -> None:
+    """80 cohorts, each split three times: each hospital's own least squares against those of all hospitals' rows."""
+    lost, studies, patients, features = 0.036, 80, 400, 20
+    found = []
+    for study in range(studies):
+        rng = np.random.default_rng(study)
+        x = rng.normal(size=(len(SITES), patients, features))
+        y = rng.random(x.shape[:2]) < 1 / (1 + np.exp(2 - 0.35 * x[..., :5].sum(axis=2)))
+        ours, theirs = [], []
+        for _ in range(3):
+            order = np.array([rng.permutation(patients) for _ in SITES])
+            train, test = order[:, :220], order[:, 320:]
+            together = _least_squares(
+                *(np.concatenate([p[r] for p, r in zip(part, train, strict=True)]) for part in (x, y))
+            )
+            own = [_least_squares(x[i][rows], y[i][rows]) for i, rows in enumerate(train)]
+            ours.append(_scored(x, y, test, own))
+            theirs.append(_scored(x, y, test, [together] * len(SITES)))
+        found.append(noninferior(ours, theirs, SITES, margin=lost, resamples=100))
+    values = [difference.value for difference in found]
+    assert float(np.mean(values)) == pytest.approx(-lost, abs=0.007), "the true loss, which is the margin here"
+    assert sum(difference.state == "yes" for difference in found) <= 7, "at most 2.5 % in the long run"
+    assert sum(difference.state == "no" for difference in found) <= 7
+
+
+def _least_squares(x, y):  # type: ignore[no-untyped-def]
+    design = np.column_stack([np.ones(len(x)), x])
+    return np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ y)
+
+
+def _scored(x, y, test, weights):  # type: ignore[no-untyped-def]
+    rows = zip(SITES, x, y, test, weights, strict=True)
+    return {
+        site: SitePredictions(
+            patients, outcome[patients].astype(np.int8), 1 / (1 + np.exp(-(w[0] + some[patients] @ w[1:])))
+        )
+        for site, some, outcome, patients, w in rows
+    }

@@ -42,3 +42,14 @@ def test_every_question_ends_as_one_and_names_its_words() -> None:
     for question in questions():
         assert question.text.endswith("?")
     assert {q.words for q in questions() if q.key == "records_may_leave"} == {("yes", "anonymous", "no")}
+
+
+def test_a_number_that_is_none_is_asked_again() -> None:
+    said, read = iter(["five", "0", "5"]), []
+
+    def answer(question):  # type: ignore[no-untyped-def]
+        read.append(question.text)
+        return next(said) if question.key == "hospitals" else ""
+
+    assert ask({}, answer) == {"hospitals": "5"}
+    assert any(text.startswith("0: Input should be greater than or equal to 1. How many") for text in read)
