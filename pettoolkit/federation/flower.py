@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import httpx
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.app.message.message import make_message
 from flwr.common.serde import recorddict_to_proto
@@ -83,6 +86,12 @@ def unreachable(reply: Message) -> bool:
 def crashed(reply: Message) -> bool:
     """Whether the hospital's process for this message died, so that asking again may bring an answer."""
     return reply.has_error() and reply.error.code == CRASHED
+
+
+def passing(error: Exception) -> bool:
+    """Whether a call to a SuperLink failed for a reason that may pass: it was busy, out of reach or being restarted."""
+    busy = isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
+    return busy or isinstance(error, httpx.TransportError)
 
 
 class Packed(NamedTuple):
@@ -255,7 +264,12 @@ def run_superlink() -> None:
     from starlette.middleware import Middleware
 
     from pettoolkit.federation.gate import Gate, of_its_own
+    from pettoolkit.federation.steady import Worker
 
+    worker = Worker()
+    started = SimpleNamespace(Popen=worker.start, TimeoutExpired=subprocess.TimeoutExpired)
+    vars(sys.modules[flower_superlink.__module__])["subprocess"] = started
+    worker.watched()
     vars(sql_corestate)["HEARTBEAT_DEFAULT_INTERVAL"] = STARTS
     pragmas = {**dict(vars(sql_mixin)["SQLITE_PRAGMAS"]), "busy_timeout": str(LOCKED)}
     vars(sql_mixin)["SQLITE_PRAGMAS"] = tuple(pragmas.items())

@@ -7,16 +7,19 @@ of reach for a while is asked again as soon as it is back.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from pettoolkit.federation import flower
+
+T = TypeVar("T")
 
 POLL = 0.5
 """Seconds between two looks for replies."""
@@ -84,13 +87,27 @@ class PersistentGrid(Grid):
     def get_node_ids(self) -> list[int]:
         """Nodes that are connected; waits a while until there are as many as there should be."""
         end = self._clock() + self._gathering
-        while len(found := sorted(self._inner.get_node_ids())) < self._nodes and self._clock() < end:
+        while len(found := self._connected(end)) < self._nodes and self._clock() < end:
             self._sleep(POLL)
         return found
 
+    def _connected(self, end: float) -> list[int]:
+        return self._tried(lambda: sorted(self._inner.get_node_ids()), end)
+
+    def _tried(self, call: Callable[[], T], end: float) -> T:
+        """Result of a call to the SuperLink, which may fail for a while until ``end``."""
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                if not flower.passing(error) or self._clock() >= end:
+                    raise
+                self._sleep(BACK)
+
     def node_keys(self) -> dict[int, bytes]:
         """Public key (PEM) by which each connected node proves who it is, as the SuperLink has registered it."""
-        nodes: Iterable[Any] = getattr(self._inner, "get_nodes")()  # noqa: B009 - of Flower's own grid alone
+        of_flower: Any = self._inner
+        nodes: list[Any] = self._tried(lambda: list(of_flower.get_nodes()), self._clock() + self._gathering)
         return {node.node_id: node.public_key for node in nodes}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -112,15 +129,16 @@ class PersistentGrid(Grid):
             that the hospital's process died, unless it does so :data:`CRASHES` times.
         """
         asked = list(messages)
-        first = dict(zip(self._push(asked), asked, strict=True))
+        start = self._clock()
+        end = start + (math.inf if timeout is None else timeout)
+        first = dict(zip(self._push(asked, end), asked, strict=True))
         open_ = {identifier: identifier for identifier in first}
         replies: dict[str, Message] = {}
         words: dict[str, Message] = {}  # why there is no reply yet, by the first sending
         crashes: Counter[str] = Counter()
-        start = self._clock()
         wait, due, look = self._again, start + self._again, start
         while len(replies) < len(first):
-            for reply in self._inner.pull_messages(open_):
+            for reply in self._tried(lambda: list(self._inner.pull_messages(open_)), end):  # noqa: B023
                 original = open_.pop(reply.metadata.reply_to_message_id)
                 if original in replies:
                     continue
@@ -132,30 +150,31 @@ class PersistentGrid(Grid):
                     replies[original] = reply
             open_ = {sent: original for sent, original in open_.items() if original not in replies}
             now = self._clock()
-            if timeout is not None and now >= start + timeout:
+            if now >= end:
                 break
             missing = {i: m for i, m in first.items() if i not in replies}
             if missing and now >= due:
                 wait, due = wait * 2, now + wait * 2
             elif now >= look and (silent := {i: m for i, m in missing.items() if i in words}):
-                look, here = now + BACK, set(self._inner.get_node_ids())
+                look, here = now + BACK, set(self._connected(end))
                 missing = {i: m for i, m in silent.items() if m.metadata.dst_node_id in here}
             else:
                 missing = {}
             if missing:
-                open_ |= self._repeated(missing)
+                open_ |= self._repeated(missing, end)
                 words = {i: word for i, word in words.items() if i not in missing}
             if len(replies) < len(first):
                 self._sleep(POLL)
         return [*replies.values(), *(word for i, word in words.items() if i not in replies)]
 
-    def _repeated(self, unanswered: dict[str, Message]) -> dict[str, str]:
+    def _repeated(self, unanswered: dict[str, Message], end: float) -> dict[str, str]:
         """New identifiers of messages that are sent again, and whose they are."""
         again = [
             Message(m.content, m.metadata.dst_node_id, m.metadata.message_type, group_id=m.metadata.group_id)
             for m in unanswered.values()
         ]
-        return dict(zip(self._push(again), unanswered, strict=True))
+        return dict(zip(self._push(again, end), unanswered, strict=True))
 
-    def _push(self, messages: list[Message]) -> list[str]:
-        return [str(identifier) for identifier in self._inner.push_messages(messages)]
+    def _push(self, messages: list[Message], end: float) -> list[str]:
+        # Twice the same message is one to the SuperLink: its id is a digest of it.
+        return self._tried(lambda: [str(identifier) for identifier in self._inner.push_messages(messages)], end)

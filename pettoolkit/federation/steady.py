@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -55,20 +56,24 @@ class Listening:
 
 
 class Worker:
-    """Flower's process that starts one for each message; Flower starts it once and does not look after it."""
+    """Flower's process that starts one for each message or run; Flower starts it once and does not look after it.
+
+    It ends where one call fails for good, and Flower takes a TLS handshake that is late for a wrong certificate.
+    """
 
     PAUSE = 10.0
     """Seconds from one start to the next."""
 
     def __init__(self) -> None:
         self._command: list[str] = []
+        self._options: dict[str, Any] = {}
         self.running: subprocess.Popen[bytes] | None = None
         self._since = 0.0
 
-    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
-        """Start it."""
-        self._command, self._since = command, time.monotonic()
-        self.running = subprocess.Popen(command)
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start it; as ``subprocess.Popen``."""
+        self._command, self._options, self._since = command, options, time.monotonic()
+        self.running = subprocess.Popen(command, **options)
         return self.running
 
     def keep(self) -> None:
@@ -76,4 +81,14 @@ class Worker:
         if self.running is None or self.running.poll() is None or time.monotonic() < self._since + self.PAUSE:
             return
         _log.error("the process that starts the app has ended, and is started again")
-        self.start(self._command)
+        self.start(self._command, **self._options)
+
+    def watched(self) -> None:
+        """Keep it from now on, by a thread that ends with this process."""
+
+        def watch() -> None:
+            while True:
+                time.sleep(self.PAUSE)
+                self.keep()
+
+        threading.Thread(target=watch, daemon=True, name="keeps the worker").start()

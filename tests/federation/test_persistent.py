@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
+import httpx
+import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from pettoolkit.federation import flower
@@ -126,6 +129,41 @@ def test_a_process_that_died_once_is_asked_again_and_one_that_always_dies_has_fa
     assert flower.crashed(ill)
     assert len(always.asked) == 3
     assert clock.now < 60
+
+
+@pytest.mark.parametrize("call", ["push_messages", "pull_messages", "get_node_ids"])
+def test_a_superlink_that_is_busy_for_a_while_is_called_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Lossy(lambda times: "gone" if times == 1 else "")
+    grid, clock = persistent(inner)
+    theirs, busy = getattr(inner, call), [late_handshake, server_error, late_handshake]
+
+    monkeypatch.setattr(inner, call, lambda *given: busy.pop()() if busy else theirs(*given))
+
+    (reply,) = grid.send_and_receive([request(2)], timeout=100)
+
+    assert not reply.has_error()
+    assert busy == []
+    assert clock.now < 60
+
+
+def test_a_superlink_that_refuses_a_call_is_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Lossy(lambda _: "")
+    grid, clock = persistent(inner)
+    monkeypatch.setattr(inner, "pull_messages", lambda _: server_error(403))
+
+    with pytest.raises(httpx.HTTPStatusError):
+        grid.send_and_receive([request(2)], timeout=100)
+
+    assert clock.now == 0
+
+
+def late_handshake() -> NoReturn:
+    raise httpx.ConnectTimeout("_ssl.c:983: The handshake operation timed out")
+
+
+def server_error(code: int = 500) -> NoReturn:
+    asked = httpx.Request("POST", "https://127.0.0.1/v1/runtime/pull-messages")
+    raise httpx.HTTPStatusError("database is locked", request=asked, response=httpx.Response(code, request=asked))
 
 
 def test_it_gives_up_when_the_time_is_over() -> None:
