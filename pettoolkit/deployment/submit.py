@@ -20,6 +20,9 @@ POLL = 0.5
 LOOK = 20.0
 """Seconds between two questions whether the run is still alive."""
 
+SILENT = 300.0
+"""Seconds for which a SuperLink may not say so, since it is busy or being restarted."""
+
 
 def run(coordinator: Coordinator, spec: RunSpec) -> Deployed:
     """Run one cell over the deployed hospitals.
@@ -63,23 +66,32 @@ def _submit(coordinator: Coordinator, config: Path) -> str:
 
 def _wait(coordinator: Coordinator, outcome: Path, run_id: str) -> None:
     """Wait for the outcome as long as the run lives; whoever interrupts this stops the run."""
-    look = time.monotonic() + LOOK
+    heard = time.monotonic()
+    look = heard + LOOK
     try:
         while not outcome.exists():
             time.sleep(POLL)
-            if time.monotonic() > look:
-                if _ended(coordinator, run_id) and not outcome.exists():
-                    raise EngineFailed(f"flower: run {run_id} ended without an outcome (see {coordinator.logs})")
-                look = time.monotonic() + LOOK
+            if time.monotonic() < look:
+                continue
+            lives, look = _lives(coordinator, run_id), time.monotonic() + LOOK
+            if lives is not None:
+                heard = time.monotonic()
+            if outcome.exists():
+                break
+            if lives is False:
+                raise EngineFailed(f"flower: run {run_id} ended without an outcome (see {coordinator.logs})")
+            if time.monotonic() > heard + SILENT:
+                raise EngineFailed(f"flower: the SuperLink was silent for {SILENT:.0f} s (see {coordinator.logs})")
     except BaseException:
         flwr(coordinator, "stop", run_id, CONNECTION)
         raise
 
 
-def _ended(coordinator: Coordinator, run_id: str) -> bool:
+def _lives(coordinator: Coordinator, run_id: str) -> bool | None:
+    """Whether the run goes on; None if the SuperLink does not say."""
     done = flwr(coordinator, "list", CONNECTION, "--run-id", run_id, "--format", "json")
     try:
         runs = json.loads(done.stdout)["runs"]
     except (ValueError, KeyError):
-        return True  # the SuperLink itself is gone
-    return all(str(r.get("status", "")).startswith("finished") for r in runs)
+        return None
+    return not all(str(r.get("status", "")).startswith("finished") for r in runs)
