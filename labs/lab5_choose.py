@@ -107,7 +107,7 @@ def _(mo):
             for q in asked
         }
     )
-    margin = mo.ui.slider(steps=[0.01, 0.02, 0.03, 0.05, 0.1], value=0.05, label="margin (AUROC)", show_value=True)
+    margin = mo.ui.slider(steps=[0.01, 0.02, 0.05, 0.1, 0.15, 0.2], value=0.05, label="margin (AUROC)", show_value=True)
     mo.vstack([mo.md("## 3. Your situation. State the margin before you look below."), controls.vstack(), margin])
     return OPEN, controls, margin
 
@@ -133,8 +133,8 @@ def _(lab, mo):
             [
                 "Which technology would you have chosen from the report alone, and what in the advice made you "
                 "hesitate?",
-                "Move the margin from 0.05 to 0.01. Which answers change, and why is choosing the margin afterwards "
-                "cheating?",
+                "Move the margin from 0.05 to 0.15. Which answers change? Which AUROC would then still count as good "
+                "enough, and why is choosing the margin afterwards cheating?",
                 "Two technologies are not told apart by their measured risk. What would you do before choosing: more "
                 "patients, other attacks, a guarantee? Who has to decide?",
             ]

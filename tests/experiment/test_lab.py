@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ import requests
 from requests.adapters import HTTPAdapter, Retry
 
 from pettoolkit import cli
+from pettoolkit.advice.situation import Situation
 from pettoolkit.cohort.features import encode
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment import lab
+from pettoolkit.experiment.advise import advise
+from pettoolkit.experiment.load import load
 from tests import small_cohort as small
 
 FIRST, WHOLE = 15, 60
@@ -101,6 +105,17 @@ def test_a_lab_runs_headless_in_a_minute_and_shows_something_in_15_seconds(path:
     assert spent <= WHOLE
     if path.stem.startswith("lab5"):
         assert "<html" in (tmp_path / "comparison.html").read_text(encoding="utf-8"), "the report to choose from"
+        margins_change_answers(path, tmp_path)
+
+
+def margins_change_answers(path: Path, folder: Path) -> None:
+    """Between the margins of the lab's question an answer changes."""
+    (asked,) = re.findall(r"margin from (0\.\d+) to (0\.\d+)", path.read_text(encoding="utf-8"))
+    config = load(folder / "lab_experiment.yaml", (f"tracking.dir={folder}",))
+    answers = [advise(config, Situation(margin=float(margin)))["technologies"] for margin in asked]
+    narrow, wide = ({row["name"]: row["good_enough"]["state"] for row in rows} for rows in answers)
+    assert narrow != wide
+    assert "yes" in wide.values()
 
 
 @pytest.mark.slow
