@@ -436,7 +436,9 @@ def synthesize(
 
 @app.command()
 def attack(
-    real: Annotated[Path, typer.Option(help="Table (or folder of tables) of the patients whose data were used.")],
+    real: Annotated[
+        Path, typer.Option(help="Table (or folder of tables) of the patients whose data were used, and of nobody else.")
+    ],
     reference: Annotated[Path, typer.Option(help="Table of patients of the same kind whose data were not used.")],
     release: Annotated[
         list[Path] | None, typer.Option(help="Released table; repeatable, for releases of the same patients.")

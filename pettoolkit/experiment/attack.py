@@ -164,7 +164,7 @@ def attack(
     if len(views) > 1:
         measured.append(_together(views, measured, people, effort, plugins))
     if model is not None:
-        measured.append(_of_model(model, people, effort, plugins))
+        measured.append(_of_model(model, patients, described, people, effort, plugins))
     return RiskReport(
         releases=tuple(measured),
         anchors=beside,
@@ -352,10 +352,14 @@ def _no_better(judged: Verdict, alone: Sequence[Measured]) -> Verdict:
     return replace(judged, state=worst, why=f"{names} alone is {worst}; what all allow together: {judged.why}")
 
 
-def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]) -> Measured:
+def _of_model(
+    path: Path, patients: pd.DataFrame, contract: Contract, people: People, effort: Effort, plugins: Sequence[str]
+) -> Measured:
     from pettoolkit.attacks.models.membership import null_findings
-    from pettoolkit.experiment.attackmodel import view_of
+    from pettoolkit.experiment.attackmodel import trained, view_of
 
+    chosen, note = trained(path, patients, people.members.site, contract)
+    people = replace(people, members=people.members.take(chosen))
     try:
         view = view_of(path, people)
         found, not_run = run_attacks(attacks_for(view, plugins), view, people, effort)
@@ -365,7 +369,8 @@ def _of_model(path: Path, people: People, effort: Effort, plugins: Sequence[str]
         found, not_run = [], {"membership": str(why)}
     judged = verdict(found, view="release", null=null_findings(found), not_run=not_run)
     figures, files = tuple(f.figure for f in found), {str(path): sha256_of(path)}
-    return Measured(str(path), "model", len(people.members), figures, not_run, judged, sha256=files)
+    notes = (note,) if note else ()
+    return Measured(str(path), "model", len(people.members), figures, not_run, judged, notes, files)
 
 
 def _anchors(

@@ -6,17 +6,66 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pettoolkit.attacks.protocol import People
+from pettoolkit.attacks.statistics import Bools
+from pettoolkit.cohort.contract import Contract
 from pettoolkit.errors import BadInput
+from pettoolkit.hospital.splits import first_patients, places, split_patients
 from pettoolkit.records import Models, Outcome, RunResult, Weights, from_json
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pettoolkit.attacks.models.view import ModelView
 
 RESULT = "result.json"
 
 ONE_PLACE = ("pooled", "synthetic", "anonymised")
 """Arms that release one model, whatever the hospitals of the training patients are called."""
+
+
+LATE, WHOLE = 0.7, 0.1
+"""Beyond this place in the order of a run's split stand 30 % of all patients, and hardly one who was trained on: a
+table with more than this share of its patients there holds others too."""
+
+UNKNOWN = (
+    "all patients of --real are taken as trained on: without ids, or split by date, a run's patients can't be told"
+)
+
+
+def trained(weights: Path, patients: pd.DataFrame, site: npt.NDArray[np.str_], contract: Contract) -> tuple[Bools, str]:
+    """Which rows a run trained on, and a note on how that is known (empty: --real holds them and nobody else).
+
+    Patients whom the run tested on, taken as members, would make each attack look weaker than it is. Who hands in whole
+    tables gets the run's own split of them.
+
+    Parameters
+    ----------
+    weights
+        As in :func:`view_of`.
+    patients, site
+        Rows of --real with patient ids, and the hospital of each, (n,).
+    """
+    spec, name = _result(weights).spec, contract.named("patient_id")
+    if name is None or contract.split is not None:
+        return np.ones(len(patients), dtype=bool), UNKNOWN
+    ids = patients[name].astype(str).to_numpy(dtype=object)
+    if (places(ids, spec.seed) > LATE).mean() < WHOLE:
+        return np.ones(len(patients), dtype=bool), ""
+    chosen = np.zeros(len(patients), dtype=bool)
+    for hospital in np.unique(site):
+        rows = np.flatnonzero(site == hospital)
+        part = rows[split_patients(ids[rows], patients[contract.outcome.name].to_numpy()[rows], spec.seed).train]
+        if spec.patients_per_site is not None:
+            part = part[first_patients(ids[part], spec.patients_per_site, spec.seed)]
+        chosen[part] = True
+    return chosen, (
+        f"the run trained on {chosen.sum()} of the {len(chosen)} rows of --real (by its split, seed {spec.seed}); "
+        "the others are no members and were left out"
+    )
 
 
 def view_of(weights: Path, people: People) -> ModelView:

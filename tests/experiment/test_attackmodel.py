@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from pettoolkit import cli
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.attack import attack
+from pettoolkit.experiment.attackmodel import trained
 from pettoolkit.experiment.execute import execute, weights_of
 from pettoolkit.hospital.site import Part, Site
 from pettoolkit.records import RunSpec
@@ -42,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yaml.safe_dump(small.CONTRACT.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8"
     )
     for name, site in sites.items():
-        for where, parts in (("real", ("train",)), ("reference", ("control", "attacker"))):
+        whole = ("train", "validation", "test")
+        for where, parts in (("real", ("train",)), ("whole", whole), ("reference", ("control", "attacker"))):
             (folder / where).mkdir(exist_ok=True)
             table(site, spec, *parts).to_csv(folder / where / f"{name}.csv", index=False)  # type: ignore[arg-type]
     return folder
@@ -58,10 +61,31 @@ def test_a_saved_model_is_attacked_by_models_trained_alike(folder: Path) -> None
         attacks="quick",
     )
     (measured,) = found.releases
+    assert measured.notes == ()
     assert (measured.source, measured.rows) == ("model", found.people["members"])
     assert {"membership_auc"} <= {f.measure for f in measured.figures}
     assert measured.verdict.state != "above"  # six rounds of logistic regression on 412 patients
     assert "patients trained on" in "\n".join(risk.lines(found.as_json()))
+
+
+def test_who_hands_in_patients_that_were_not_trained_on_gets_them_left_out(folder: Path) -> None:
+    weights, contract = folder / "weights.safetensors", small.CONTRACT
+    right, _ = rows_of(folder / "real")
+    for where, said in (("real", ""), ("whole", "the run trained on")):
+        rows, site = rows_of(folder / where)
+        chosen, note = trained(weights, rows, site, contract)
+        assert note.startswith(said)
+        assert bool(note) == bool(said)
+        members, known = set(rows.loc[chosen, "patient"]), set(right["patient"])
+        assert members <= known
+        # without the reference patients the split ends a little earlier, at 55 % of 85 %
+        assert len(members) >= (0.8 * len(known) if said else len(known))
+
+
+def rows_of(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    tables = [pd.read_csv(path).assign(site=path.stem) for path in sorted(folder.glob("*.csv"))]
+    together = pd.concat(tables, ignore_index=True)
+    return together, together["site"].to_numpy(dtype=np.str_)
 
 
 def test_without_the_runs_result_it_says_what_is_missing(

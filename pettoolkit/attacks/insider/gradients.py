@@ -36,3 +36,10 @@ def flat(params: Params) -> Floats:
     """All numbers in the order of their names."""
     numbers: Floats = torch.cat([params[name].flatten() for name in sorted(params)]).double().numpy()
     return numbers
+
+
+def mean_of(updates: Mapping[str, Params], weight: Mapping[str, float]) -> Params:
+    """Mean of some hospitals' updates, each with its weight."""
+    total = sum(weight.values())
+    names = updates[next(iter(weight))]
+    return {k: torch.stack([updates[site][k] * (w / total) for site, w in weight.items()]).sum(0) for k in names}

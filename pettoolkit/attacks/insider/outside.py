@@ -23,12 +23,13 @@ from pettoolkit.arms.encrypted_records.descent import ahead
 from pettoolkit.arms.encrypted_records.scheme import plan_of
 from pettoolkit.arms.encrypted_statistics import fit
 from pettoolkit.arms.rounds import ServerState, server_step, settings_of
-from pettoolkit.attacks.insider.gradients import each_gradient, flat, minus
-from pettoolkit.attacks.insider.regression import Share, cubic_steps, design, moments, of_others
+from pettoolkit.attacks.insider.gradients import each_gradient, flat, mean_of, minus
+from pettoolkit.attacks.insider.regression import Share, as_update, cubic_steps, design, moments, of_others
 from pettoolkit.attacks.insider.views import (
     BOTH,
     COORDINATOR,
     HOSPITAL,
+    OTHERS,
     HeldView,
     ObservedSum,
     SumsView,
@@ -234,7 +235,7 @@ def _round_views(cell: _Cell, rounds: list[Round], outcome_: Outcome) -> list[Vi
         seen = tuple(each.updates for each in rounds[:-1])
         views.append(UpdatesView(cell.contract, net=cell.net, start=cell.initial, updates=seen, answer=_answer(cell)))
     if len(cell.rows) > 1:
-        views.append(_hospitals_view(cell, chosen, outcome_))
+        views += _hospitals_views(cell, rounds[:-1], chosen, outcome_)
     return views
 
 
@@ -247,7 +248,7 @@ def _regression_views(spec: RunSpec, contract: Contract, people: People) -> list
         design(torch.cat([r.x for r in rows.values()])),
         np.concatenate([r.y.double().numpy() for r in rows.values()]),
     )
-    _, initial = start(spec, contract)
+    net, initial = start(spec, contract)
     weights = np.concatenate([initial["layer0.bias"].numpy(), initial["layer0.weight"][0].numpy()], dtype=np.float64)
     shares: list[Share] = []
     if spec.arm == "encrypted_statistics":
@@ -262,21 +263,27 @@ def _regression_views(spec: RunSpec, contract: Contract, people: People) -> list
             new = plain_step(plan, x, y, point)
             weights, point = new, ahead(new, weights, number)
     note = f"{own}, which subtracts its own rows' part from what it decrypts"
-    return [SumsView(contract, holder=HOSPITAL, sums=of_others(rows, own, shares), note=note)]
+    sums = of_others(rows, own, shares)
+    updates = tuple(as_update(s, len(weights)) for s in sums)
+    read = UpdatesView(contract, net=net, start=initial, updates=updates, answer=None, others=sums[0].sites)
+    return [SumsView(contract, holder=HOSPITAL, sums=sums, note=note), read]
 
 
-def _hospitals_view(cell: _Cell, chosen: list[Round], outcome_: Outcome) -> SumsView:
+def _hospitals_views(cell: _Cell, rounds: list[Round], chosen: list[Round], outcome_: Outcome) -> list[View]:
     """The largest hospital subtracts its own part from each round's sum: what is left is of the fewest patients."""
     own = max(sorted(cell.rows), key=lambda site: len(cell.rows[site]))
-    others = tuple(site for site in sorted(cell.rows) if site != own)
-    noise = _misfit(cell, others, chosen)
-    return SumsView(
+    weight = {site: len(cell.rows[site]) for site in sorted(cell.rows) if site != own}
+    noise = _misfit(cell, tuple(weight), chosen)
+    sums = SumsView(
         cell.contract,
         holder=HOSPITAL,
-        sums=tuple(_of_others(cell, each, others, noise) for each in chosen),
+        sums=tuple(_of_others(cell, each, tuple(weight), noise) for each in chosen),
         bound=_bound_of_sums(cell, outcome_),
         note=f"{own}, which subtracts its own part from each round's sum",
     )
+    seen = tuple({OTHERS: mean_of(each.updates, weight)} for each in rounds)
+    read = UpdatesView(cell.contract, net=cell.net, start=cell.initial, updates=seen, answer=None, others=tuple(weight))
+    return [sums, read]
 
 
 def _of_site(cell: _Cell, seen: Round, site: str, misfit: Floats) -> ObservedSum:
@@ -289,8 +296,7 @@ def _of_others(cell: _Cell, seen: Round, others: tuple[str, ...], misfit: Floats
     """The sum of the others' parts: gradients over their patients, or changes weighted by their patients."""
     weight = {site: len(cell.rows[site]) for site in others}
     observed = np.asarray(sum(weight[site] * flat(seen.updates[site]) for site in others))
-    moved = {k: sum(weight[s] * seen.updates[s][k] for s in others) / sum(weight.values()) for k in seen.model}
-    share = _share(cell, _middle(cell, seen.model, moved))
+    share = _share(cell, _middle(cell, seen.model, mean_of(seen.updates, weight)))
     if cell.gradients:
         return ObservedSum(others, observed, share, misfit + _noise(cell, len(others)))
 

@@ -10,14 +10,15 @@ single ones (the imprint layer of Fowl et al. 2022, arXiv:2110.13057).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pettoolkit.attacks.insider.views import UpdatesView
-from pettoolkit.attacks.protocol import Effort, Finding, Hits, People, finding, register
+from pettoolkit.attacks.insider.views import HOSPITAL, OTHERS, UpdatesView
+from pettoolkit.attacks.protocol import Effort, Finding, Group, Hits, People, finding, register
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.models.dense import DenseNet, Params
 
@@ -26,6 +27,9 @@ Bools = npt.NDArray[np.bool_]
 
 CLOSE = 0.02
 """A record is read if each of its encoded values, in [-1, 1], is met to so much: 1 % of its public range."""
+
+OF_SUMS = "sum_reconstruction"
+"""The attack's name where a hospital reads what it decrypted, less its own part."""
 
 BATCHES = (1, 4, 16, 64)
 """Patients in an update, for the figures beside the run's own."""
@@ -88,37 +92,48 @@ class Reconstruction:
     def run(self, view: UpdatesView, people: People, effort: Effort) -> list[Finding]:
         """See :class:`pettoolkit.attacks.protocol.Attack`."""
         began = time.perf_counter()
-        x, y = (torch.from_numpy(f(people.members.rows, view.contract)) for f in (encode, outcome))
-        control = encode(people.control.rows, view.contract).astype(np.float64)
-        hit, false = np.zeros(len(x), dtype=bool), np.zeros(len(control), dtype=bool)
+        members, control = (_sent_by(view, group) for group in (people.members, people.control))
+        x, y = (torch.from_numpy(f(members.rows, view.contract)) for f in (encode, outcome))
+        others = encode(control.rows, view.contract).astype(np.float64)
+        hit, false = np.zeros(len(x), dtype=bool), np.zeros(len(others), dtype=bool)
         chosen = np.unique(np.linspace(0, len(view.updates) - 1, ROUNDS).round().astype(int))
         rows = x.numpy().astype(np.float64)
         for number in chosen:
             for site, update in view.updates[number].items():
-                found, here = candidates(update), people.members.site == site
+                found = candidates(update)
+                here, there = (g.site == site if site != OTHERS else _all(g) for g in (members, control))
                 hit[here] |= read(found, rows[here])
-                false |= read(found, control) & (people.control.site == site)
-        hits = Hits(people.members.patient, hit, people.control.patient, false)
+                false |= read(found, others) & there
+        hits = Hits(members.patient, hit, control.patient, false)
         owned = encode(people.attacker.rows, view.contract).astype(np.float64)
         details = by_batch(view, x, y, owned, effort.seed)
-        return [
-            finding(
-                self,
-                "reconstruction",
-                hits,
-                wanted=len(x),
-                seconds=time.perf_counter() - began,
-                view=view.kind,
-                details=details,
-                note=_said(details),
-            )
-        ]
+        made = finding(
+            self,
+            "reconstruction",
+            hits,
+            wanted=len(x),
+            seconds=time.perf_counter() - began,
+            view=view.kind,
+            details=details,
+            note=_said(details) if details else f"seen by {HOSPITAL} in the mean of the others' parts",
+        )
+        return [replace(made, figure=replace(made.figure, attack=OF_SUMS)) if view.others else made]
+
+
+def _sent_by(view: UpdatesView, group: Group) -> Group:
+    return group.take(np.isin(group.site, view.others)) if view.others else group
+
+
+def _all(group: Group) -> Bools:
+    return np.ones(len(group), dtype=bool)
 
 
 def by_batch(view: UpdatesView, x: Tensor, y: Tensor, owned: Floats, seed: int) -> dict[str, float]:
     """Share of records read from updates of so many patients, honestly asked for and by an imprint layer."""
     rng = np.random.default_rng([seed, 13])
     out: dict[str, float] = {}
+    if view.answer is None:
+        return out
     crafted = imprint(view.net, owned) if view.net.hidden else None
     for size in BATCHES:
         if size > len(x):

@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 COORDINATOR, HOSPITAL, BOTH = "coordinator", "a hospital", "coordinator and a hospital"
 
 
+OTHERS = "all other hospitals"
+
+
 @dataclass(frozen=True)
 class ObservedSum:
     """A sum over patients of the hospitals ``sites``, as it was seen.
@@ -57,14 +60,16 @@ class UpdatesView(View):
     """Single hospitals' updates: gradients, or changes of the model by local steps, round by round.
 
     ``answer`` is what an honest hospital answers to a model if these are its patients: with it the attacks of a
-    coordinator who sends a model of his own making are carried out.
+    coordinator who sends a model of his own making are carried out. A hospital sends no model: for it ``answer`` is
+    None, and what it sees is the mean of all ``others``, under the name :data:`OTHERS`.
     """
 
     net: DenseNet
     start: Params
     updates: tuple[Mapping[str, Params], ...]
-    answer: Callable[[Params, Tensor, Tensor], Params]
+    answer: Callable[[Params, Tensor, Tensor], Params] | None
     kind: str = INSIDER
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from pettoolkit.arms.app import coordinate
 from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.rounds import contribution
 from pettoolkit.attacks import outside
+from pettoolkit.attacks.insider import outside as insider_outside
 from pettoolkit.attacks.insider.outside import _cell, insider_views, replay
-from pettoolkit.attacks.insider.reconstruction import candidates, read
+from pettoolkit.attacks.insider.reconstruction import Reconstruction, candidates, read
 from pettoolkit.attacks.insider.sums import SumMembership
 from pettoolkit.attacks.insider.views import BOTH, COORDINATOR, HOSPITAL, HeldView, SumsView, UpdatesView
 from pettoolkit.attacks.protocol import Effort, NotRun, People, View
@@ -33,7 +34,13 @@ def run(run_spec: RunSpec) -> tuple[Outcome, People]:
 def seen(run_spec: RunSpec) -> tuple[dict[str, View], People]:
     outcome, people = run(run_spec)
     views = insider_views(run_spec, outcome, people)
-    return {getattr(v, "holder", "updates"): v for v in views}, people
+    return {_name(v): v for v in views}, people
+
+
+def _name(view: View) -> str:
+    if isinstance(view, UpdatesView):
+        return "read by a hospital" if view.others else "updates"
+    return view.holder  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +80,10 @@ def test_who_sees_what() -> None:
     held = {arm: seen(spec(arm))[0] for arm in ("local", "pooled", "encrypted_statistics")}
     assert [v.held for v in held["local"].values() if isinstance(v, HeldView)] == ["nothing"]
     assert [v.held for v in held["pooled"].values() if isinstance(v, HeldView)] == ["raw_records"]
-    assert set(held["encrypted_statistics"]) == {f"the {COORDINATOR}", HOSPITAL}
+    assert set(held["encrypted_statistics"]) == {f"the {COORDINATOR}", HOSPITAL, "read by a hospital"}
     plain, encrypted = seen(spec("federated"))[0], seen(spec("encrypted_aggregation"))[0]
-    assert set(plain) == {COORDINATOR, HOSPITAL, "updates"}
-    assert set(encrypted) == {f"the {COORDINATOR}", HOSPITAL, BOTH}
-    assert not any(isinstance(v, UpdatesView) for v in encrypted.values())
+    assert set(plain) == {COORDINATOR, HOSPITAL, "updates", "read by a hospital"}
+    assert set(encrypted) == {f"the {COORDINATOR}", HOSPITAL, BOTH, "read by a hospital"}  # no single update
 
 
 def test_a_coordinator_of_full_batch_gradients_finds_the_members_and_noise_hides_them() -> None:
@@ -120,6 +126,44 @@ def test_the_share_of_a_patient_is_what_leaving_him_out_changes() -> None:
 
         total = _shares(view, each, [here]).sum(0)
         np.testing.assert_allclose(total, each.observed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("run_spec", "patients", "dp"),
+    [
+        (spec("encrypted_aggregation", **SGD), 1, None),
+        (spec("encrypted_statistics"), 1, None),
+        (spec("encrypted_records"), 1, None),
+        (spec("encrypted_aggregation", **SGD), 30, None),
+        (spec("federated", dp=DpSpec(1.0), **SGD), 1, DpSpec(1.0)),
+    ],
+    ids=["update of one", "statistics of one", "records of one", "many", "one, with noise"],
+)
+def test_a_hospital_reads_the_only_other_patient_and_not_one_of_many_nor_through_noise(
+    run_spec: RunSpec, patients: int, dp: DpSpec | None
+) -> None:
+    outcome, everybody = run(replace(run_spec, dp=dp))
+    insider = min(SITES) if run_spec.arm == "encrypted_records" else "north"  # who refreshes, and the largest
+    small = everybody.members.site != insider
+    few = np.concatenate([np.flatnonzero(~small), np.flatnonzero(small)[:patients]])
+    people = replace(everybody, members=everybody.members.take(few))
+    cell = _few(run_spec, outcome, people, dp)
+    found = Reconstruction().run(cell, people, Effort())[0].figure
+    assert found.attack == "sum_reconstruction"
+    assert found.patients == patients
+    assert (found.success, found.control) == ((1.0, 0.0) if patients == 1 and dp is None else (0.0, 0.0))
+
+
+def _few(run_spec: RunSpec, outcome: Outcome, people: People, dp: DpSpec | None) -> UpdatesView:
+    """What a hospital sees if the others have these patients."""
+    run_spec = replace(run_spec, dp=dp, sites=tuple(sorted(set(people.members.site.tolist()))))
+    if run_spec.arm in ("encrypted_statistics", "encrypted_records"):
+        views = insider_outside._regression_views(run_spec, contract_of(run_spec), people)
+    else:
+        cell = _cell(run_spec, contract_of(run_spec), outcome, people)
+        rounds = replay(cell)
+        views = insider_outside._hospitals_views(cell, rounds[:-1], rounds[:2], outcome)
+    return next(v for v in views if isinstance(v, UpdatesView))
 
 
 def test_one_patient_left_after_subtraction_is_read() -> None:
