@@ -35,7 +35,7 @@ from pettoolkit.attacks.protocol import (
 from pettoolkit.attacks.statistics import excess
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.privacy.bounds import AttackBound
-from pettoolkit.records import NotMeasured, digest_of
+from pettoolkit.records import Interval, NotMeasured, digest_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -50,6 +50,9 @@ ONE_IN_A_HUNDRED = 100
 """Non-members below which a false-positive rate of 1 % is less than one patient."""
 
 IN_TURN = "stacked, other models"
+
+NOBODYS = Interval(-1.0, 1.0)
+"""In place of the null's interval, which costs as much as the attack's: the verdict takes one from the evidence."""
 
 _KEPT: dict[str, Shadows] = {}
 """Shadows of the last trainings: an encrypted arm's are those of the plain one."""
@@ -260,7 +263,7 @@ def null_findings(found: list[Finding]) -> list[Finding]:
             each.figure,
             success=null.success,
             excess=excess(null.success, null.control),
-            interval=null.interval(),
+            interval=NOBODYS,
             patients=null.patients,
         )
         out.append(Finding(figure, null))
