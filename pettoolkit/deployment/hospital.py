@@ -59,7 +59,8 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
     Raises
     ------
     Refused
-        If the policy does not grant the run, or the hospital's own files can't be used.
+        If the policy does not grant the run, the hospital's own files can't be used, or its table is another than when
+        it first answered this run: old answers would be mixed with new ones.
     """
     try:
         name, policy, contract = folder.keys.name, folder.policy, resolved(folder.contract)
@@ -68,7 +69,8 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
     asked = wire.read_request(message.content)
     if asked.action == wire.HELLO:
         return respond(_site(folder, name, policy, contract, pd.DataFrame()), message)
-    policy.admit(name, asked.arm, spec_of(asked.spec))
+    spec = spec_of(asked.spec)
+    policy.admit(name, asked.arm, spec)
 
     def computed() -> bytes:
         site = _site(folder, name, policy, contract, rows_of(folder))
@@ -76,6 +78,9 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
 
     if asked.action == LEDGER:
         return respond(_site(folder, name, policy, contract, rows_of(folder)), message)
+    now = _state_of_table(folder).encode()
+    if once(FileStore(folder.state / "began"), spec.run_id, lambda: now) != now:
+        raise Refused(f"hospital {name}: its table has changed since it first answered this run (run another seed)")
     store = FileStore(folder.state / "answers")
     key = wire.digest(message.content)
     with store.lock(key):
@@ -92,9 +97,16 @@ def rows_of(folder: HospitalFolder) -> pd.DataFrame:
         If they can't be used; what is wrong can quote a patient's values and is for the hospital's own log alone.
     """
     try:
-        digest = hashlib.sha256(folder.table.read_bytes() + folder.contract.digest().encode()).hexdigest()
         store = FileStore(folder.state / "table")
-        return pd.read_parquet(io.BytesIO(once(store, digest, lambda: _read(folder))))
+        return pd.read_parquet(io.BytesIO(once(store, _state_of_table(folder), lambda: _read(folder))))
+    except (PetError, OSError) as error:
+        raise _unusable(folder, "table", error) from None
+
+
+def _state_of_table(folder: HospitalFolder) -> str:
+    """Digest of table and contract as they are now."""
+    try:
+        return hashlib.sha256(folder.table.read_bytes() + folder.contract.digest().encode()).hexdigest()
     except (PetError, OSError) as error:
         raise _unusable(folder, "table", error) from None
 

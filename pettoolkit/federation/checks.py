@@ -122,7 +122,8 @@ def sort_replies(
 def fault_of(site: str, reply: Message, expected: Expected) -> str:
     """Say what is wrong with a reply, in one sentence that names the array; empty if nothing is."""
     if reply.has_error():
-        return " ".join((reply.error.reason or "failed without a reason").split())[:REASON_LIMIT]
+        reason = " ".join((reply.error.reason or "failed without a reason").split())
+        return reason.removeprefix(f"hospital {site}: ")[:REASON_LIMIT]
     if not reply.has_content():
         return "the reply is empty"
     content = reply.content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,22 @@ def test_kept_rows_are_those_of_the_table(made: Path) -> None:
 
     assert first.equals(again)
     assert first.equals(parties.table("east")[list(first.columns)].astype(first.dtypes.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("dp", "options"), [(None, {"rounds": 1}), (LOCAL, {"strategy": "fedsgd", "rounds": 1})], ids=["plain", "private"]
+)
+def test_a_run_is_answered_from_one_state_of_the_table(
+    made: Path, dp: DpSpec | None, options: dict[str, object]
+) -> None:
+    """Else the same run would give the model of patients who have left, or rounds of both tables."""
+    spec = parties.spec(made, "federated", dp=dp, **options)
+    carry_out(parties.grid(made), spec)
+    table = made / "hospital-1" / "table" / "hospital-1.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-20]))
+
+    with pytest.raises(SiteFailed, match="hospital hospital-1: its table has changed since it first answered this run"):
+        carry_out(parties.grid(made), spec)
+    for name in parties.NAMES:
+        parties.change(made / name / "policy.yaml", seeds=[0, 1])
+    carry_out(parties.grid(made), replace(spec, seed=1))
