@@ -9,6 +9,7 @@ only form that the hospitals, the models, the generators and the attacks ever se
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -58,8 +59,17 @@ class Column(_Frozen):
                         f"column {self.name}: low and high must be filled in with public bounds "
                         "(never the minimum and maximum of the data: that would leak)"
                     )
+                if not (math.isfinite(self.low) and math.isfinite(self.high)):
+                    raise ValueError(
+                        f"column {self.name}: low and high must be finite (got {self.low} and {self.high})"
+                    )
                 if not self.low < self.high:
                     raise ValueError(f"column {self.name}: low must be below high (got {self.low} and {self.high})")
+                if self.integer and math.floor(self.high) <= math.ceil(self.low):
+                    raise ValueError(
+                        f"column {self.name}: integer: true needs two whole numbers between low and high "
+                        f"(got {self.low} and {self.high})"
+                    )
             if self.kind == "category" and len(self.levels) < 2:
                 raise ValueError(f"column {self.name}: a category needs at least two public levels")
         return self

@@ -30,6 +30,17 @@ def test_bounds_the_wrong_way_round_are_refused() -> None:
         Column(name="age", low=100, high=18)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.8), (0, 0.5), (-1, -0.5)])
+def test_a_whole_number_needs_room_for_two(low: float, high: float) -> None:
+    with pytest.raises(ValidationError, match="needs two whole numbers between low and high"):
+        Column(name="x", low=low, high=high, integer=True)
+
+
+def test_bounds_are_finite() -> None:
+    with pytest.raises(ValidationError, match="must be finite"):
+        Column(name="x", low=0, high=float("inf"))
+
+
 def test_a_category_needs_levels() -> None:
     with pytest.raises(ValidationError, match="at least two public levels"):
         Column(name="ward", kind="category", levels=("a",))
