@@ -490,7 +490,7 @@ def declare(
     holdout: Annotated[Path | None, typer.Option(help="Real patients that no generator has seen.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write; never over one that is there.")] = None,
     models: Annotated[bool, typer.Option("--models", help="Rank eight models on each table as well.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="One model, fewer halvings, in seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One model, in seconds.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other halves and resamples.")] = 0,
     output: Output = Format.table,
 ) -> None:

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from pettoolkit.cohort.contract import Column
+from pettoolkit.evaluation.quality import bivariate, univariate
 from pettoolkit.evaluation.quality.distances import Draws, fidelities, ks, total_variation
+from pettoolkit.evaluation.quality.mode import FULL, QUICK, Mode
 from pettoolkit.evaluation.quality.tables import Coded
 from pettoolkit.records import NotMeasured
+from tests.evaluation.quality import toy
 
 LAB = Column(name="x", low=0, high=10)
 values = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.5, 7.0, float("nan")]), min_size=1, max_size=30)
@@ -95,3 +98,16 @@ def test_a_distance_that_does_not_exist_says_why() -> None:
     assert found.value == found.floor == found.all_rows == NotMeasured("nothing there")
     assert found.verdict == "not measured"
     assert found.excess == 0
+
+
+@pytest.mark.parametrize("mode", [QUICK, FULL], ids=["quick", "full"])
+def test_of_distances_between_like_patients_about_one_in_twenty_at_most_is_beyond_its_floor(mode: Mode) -> None:
+    """Over 40 pairs of tables, whose distances hang together: with five halvings it is one in eight."""
+    beyond: list[bool] = []
+    for seed in range(40):
+        real, made = toy.patients(400, 2 * seed), toy.patients(200, 2 * seed + 1)
+        draws = Draws.of(400, 200, 200, mode.halvings, seed)
+        found = [c.shape for c in univariate.columns(real, made, toy.contract(), draws)]
+        found += [p.trend for p in bivariate.pairs(real, made, toy.contract(), draws)]
+        beyond += [figure.verdict == "beyond the floor" for figure in found]
+    assert np.mean(beyond) < 0.08
