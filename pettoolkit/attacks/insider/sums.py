@@ -23,6 +23,7 @@ import torch
 from pettoolkit.attacks.insider.views import BOTH, COORDINATOR, ObservedSum, SumsView
 from pettoolkit.attacks.models.ranked import AUC, TPR, Ranked
 from pettoolkit.attacks.protocol import Effort, Finding, Group, NotRun, People, finding, register
+from pettoolkit.attacks.statistics import bonferroni
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.records import NotMeasured
 
@@ -101,7 +102,7 @@ class SumMembership:
         if not isinstance(bound, NotMeasured):
             bound = bound.auc if ranked.measure == AUC else bound.tpr_at_1pct_fpr  # type: ignore[assignment]
         low, note, details = (
-            ranked.success_low(),
+            ranked.success_low(bonferroni(2)),  # of two measures
             view.note,
             {"numbers": float(sum(len(s.observed) for s in view.sums))},
         )

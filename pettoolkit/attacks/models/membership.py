@@ -32,7 +32,7 @@ from pettoolkit.attacks.protocol import (
     finding,
     register,
 )
-from pettoolkit.attacks.statistics import excess
+from pettoolkit.attacks.statistics import bonferroni, excess
 from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.privacy.bounds import AttackBound
 from pettoolkit.records import Interval, NotMeasured, digest_of
@@ -170,6 +170,9 @@ def _findings(
 ) -> Iterator[Finding]:
     member, wanted = targets.member[None, :], int(targets.member.sum())
     others = int((~targets.member).sum())
+    hospitals = [site for site in np.unique(targets.site) if _enough(targets, targets.site == site)]
+    # so many figures are compared with the bound: an alarm by chance is as rare as one interval's miss
+    level = bonferroni(2 * (len(scored.released) + 1) + len(hospitals))
     for name, score in scored.released.items():
         for measure in (AUC, TPR):
             ranked = Ranked(score, member, targets.patient, measure, seed=effort.seed)
@@ -177,18 +180,21 @@ def _findings(
             if name == "stacked" and measure == AUC:
                 details |= worst_decile(ranked, scored.exposed)
             note = _low_rate(ranked, details) if measure == TPR else ""
-            yield _finding(attack, view, name, ranked, wanted, seconds, details, note)
+            yield _finding(attack, view, name, ranked, wanted, seconds, details, note, level)
     for measure in (AUC, TPR):
         turns = Ranked(scored.in_turn, scored.inside, targets.patient, measure, seed=effort.seed)
         details = {"models": float(len(scored.in_turn))}
         note = "the same training on other patients: what the technology gives away, not this one model"
-        yield _finding(attack, view, IN_TURN, turns, int(scored.inside.sum()), seconds, details, note)
-    for site in np.unique(targets.site):
+        yield _finding(attack, view, IN_TURN, turns, int(scored.inside.sum()), seconds, details, note, level)
+    for site in hospitals:
         here = targets.site == site
-        if min(targets.member[here].sum(), (~targets.member[here]).sum()) >= LEAST_TARGETS:
-            ranked = Ranked(scored.released["stacked"], member, targets.patient, seed=effort.seed).of(here)
-            found = _finding(attack, view, "stacked", ranked, int(targets.member[here].sum()), seconds, {}, "")
-            yield replace(found, figure=replace(found.figure, site=str(site)))
+        ranked = Ranked(scored.released["stacked"], member, targets.patient, seed=effort.seed).of(here)
+        found = _finding(attack, view, "stacked", ranked, int(targets.member[here].sum()), seconds, {}, "", level)
+        yield replace(found, figure=replace(found.figure, site=str(site)))
+
+
+def _enough(targets: Targets, here: Bools) -> bool:
+    return bool(min(targets.member[here].sum(), (~targets.member[here]).sum()) >= LEAST_TARGETS)
 
 
 def _finding(
@@ -200,10 +206,11 @@ def _finding(
     seconds: float,
     details: dict[str, float],
     note: str,
+    level: float,
 ) -> Finding:
     bound = _bound(view.bound, ranked.measure)
-    low = ranked.success_low()
-    details = details | {"success_low": low}
+    low = ranked.success_low(level)
+    details = details | {"success_low": ranked.success_low()}
     if not isinstance(bound, NotMeasured) and low > bound:
         details["alarm"] = 1.0
         note = f"ALARM: at least {low:.3f}, which the guarantee rules out (at most {bound:.3f}); {note}".rstrip("; ")

@@ -85,9 +85,9 @@ class Ranked:
             low, high = min(low, plain.low), max(high, plain.high)
         return Interval(excess(max(0.0, low), self.control), excess(min(1.0, high), self.control))
 
-    def success_low(self) -> float:
-        """Lower end of the success's own 95 % interval."""
-        return self.control + self.interval().low * (1 - self.control)
+    def success_low(self, level: float = LEVEL) -> float:
+        """Lower end of the success's own interval."""
+        return self.control + self.interval(level).low * (1 - self.control)
 
     def half(self, number: int) -> Ranked:
         """See :meth:`pettoolkit.attacks.protocol.Evidence.half`."""

@@ -20,7 +20,7 @@ from pettoolkit.cohort.contract import Column, Contract
 from pettoolkit.models.dense import DenseNet
 from pettoolkit.models.training import to_arrays
 from pettoolkit.privacy.accounting import mechanism_for
-from pettoolkit.privacy.bounds import attack_bound
+from pettoolkit.privacy.bounds import AttackBound, attack_bound
 from pettoolkit.records import ModelSpec
 
 WIDTH = 25
@@ -86,6 +86,7 @@ def test_an_overfit_model_gives_its_patients_away(overfit: dict[tuple[str, str],
         assert overfit[attack, AUC].figure.success > 0.75, attack
         assert overfit[attack, AUC].figure.interval.low > 0.3, attack
         assert overfit[attack, TPR].figure.success > 0.1, attack
+    assert overfit["loss_threshold", AUC].figure.interval.low > 0  # the baseline as well, if the model is that bad
 
 
 def test_the_stack_is_no_worse_than_its_parts(overfit: dict[tuple[str, str], Finding]) -> None:
@@ -129,6 +130,15 @@ def test_a_guarantee_that_is_not_kept_raises_the_alarm() -> None:
     found = run(replace(view(OVERFIT, PEOPLE.members), bound=attack_bound([mechanism_for(0.1, 1e-5, 1)], 1e-5)))
     assert found["lira", AUC].figure.details["alarm"] == 1.0
     assert "ALARM" in found["stacked", AUC].figure.note
+
+
+def test_one_of_many_figures_a_little_above_the_bound_by_chance_is_no_alarm() -> None:
+    # at epsilon .1 and with five hospitals, one cell in twelve had an alarm by chance when each interval counted alone
+    seen = view(OVERFIT, group(7000, 200))
+    lowest = run(seen)["lira", AUC].evidence.success_low()  # type: ignore[attr-defined]
+    for below, alarms in ((0.001, False), (0.3, True)):
+        bound = AttackBound(lowest - below, 1.0, "made up")
+        assert ("alarm" in run(replace(seen, bound=bound))["lira", AUC].figure.details) is alarms
 
 
 def test_shuffled_membership_is_chance(overfit: dict[tuple[str, str], Finding]) -> None:
