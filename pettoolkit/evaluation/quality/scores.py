@@ -140,8 +140,8 @@ def scored_number(test: HeldOut, predicted: Floats) -> Scored:
     weights = weights / weights.sum(axis=0)
     error = test.y - predicted
     squared = error**2 @ weights
-    mean = test.y @ weights
-    variance = test.y**2 @ weights - mean**2
+    centred = test.y - test.y.mean()  # a variance from squares of large numbers would lose all digits
+    variance = centred**2 @ weights - (centred @ weights) ** 2
     n = len(test.y)
     if n < 2 or np.ptp(test.y) == 0:
         constant = NotMeasured("undefined: all test patients have the same outcome")

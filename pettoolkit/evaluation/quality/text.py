@@ -76,11 +76,17 @@ def _in_short(c: Candidate) -> str:
         if isinstance(trained.loss, Estimate):
             title = TITLES[c.utility.headline]
             floor = f" (floor {trained.floor.value:+.3f})" if isinstance(trained.floor, Estimate) else ""
-            parts.append(f"{WORDS[name]} trained on it loses {trained.loss.value:+.3f} {title}{floor}")
+            parts.append(
+                f"{_words(name, c.utility.headline)} trained on it loses {trained.loss.value:+.3f} {title}{floor}"
+            )
     if not isinstance(c.distinguishability, NotMeasured) and isinstance(c.distinguishability.auroc, Estimate):
         parts.append(f"its rows are told from real ones with AUROC {c.distinguishability.auroc.value:.3f}")
     parts.append(f"{c.copies.identical:,} of {c.copies.rows:,} rows equal a real patient's")
     return f"{c.name}: {'; '.join(parts)}."
+
+
+def _words(model: str, headline: str) -> str:
+    return "ridge regression" if (model, headline) == ("logistic", "r2") else WORDS[model]
 
 
 def _within(overall: Overall) -> str:
@@ -160,7 +166,7 @@ def _use(d: Declaration) -> list[Row | str]:
         real, floor = trained.real.figures.get(first.headline), trained.floor_rows.figures.get(first.headline)
         rows.append(
             (
-                f"  {WORDS[name]}: trained on real {measured(real, short=True)}, on synthetic",
+                f"  {_words(name, first.headline)}: trained on real {measured(real, short=True)}, on synthetic",
                 measured(floor, short=True),
                 _each(d, _on_synthetic, name),
             )
@@ -333,7 +339,7 @@ def _groups(name: str, utility: Utility) -> list[str]:
     rest = len(utility.groups) - LISTED_GROUPS
     more = [f"  ... and {rest} more groups, in the JSON"] if rest > 0 else []
     head = [
-        f"{name}: {title} of {WORDS[model]} by group",
+        f"{name}: {title} of {_words(model, utility.headline)} by group",
         "floor of the loss",
         "trained on real",
         "on synthetic",

@@ -119,6 +119,12 @@ def test_one_class_has_no_auroc_and_no_difference() -> None:
     assert isinstance(lost(found, found), NotMeasured)
 
 
+def test_r2_does_not_hang_on_where_zero_is() -> None:
+    truth = np.random.default_rng(3).standard_normal(100)
+    near, far = (scored_number(held(truth + zero, ()), 0.8 * truth + zero).headline for zero in (0.0, 1e9))
+    assert far == pytest.approx(near, abs=1e-5)
+
+
 def test_a_constant_outcome_has_no_r2() -> None:
     assert isinstance(scored_number(held(np.ones(30), ()), np.ones(30)).headline, NotMeasured)
 

@@ -69,3 +69,10 @@ def test_figures_are_written_with_their_interval() -> None:
     assert measured(Estimate(0.7, NotMeasured("few"))) == "0.700"
     assert measured(NotMeasured("one class")) == measured(None) == value(NotMeasured("none")) == "-"
     assert value(float(np.float64(0.1234))) == "0.123"
+
+
+def test_of_a_number_the_linear_model_is_called_what_it_is() -> None:
+    real, made = (toy.patients(100, seed, "number") for seed in (0, 1))
+    said = "\n".join(lines(declare(Given(real, {"a": made}, toy.contract("number")), mode=QUICK)))
+    assert "ridge regression: trained on real" in said
+    assert "logistic" not in said
