@@ -171,8 +171,11 @@ def needed(finding: Finding, interval: Interval, threshold: float) -> int:
     return math.ceil(finding.figure.patients * (2 * _half_width(interval) / threshold) ** 2)
 
 
-def _whom(finding: Finding) -> str:
-    return "released rows" if finding.figure.measure == ROWS else "patients"
+def _more(finding: Finding, interval: Interval, threshold: float) -> str:
+    if finding.figure.details.get("reach", 1.0) < 1:
+        return "as many control patients as members"
+    whom = "released rows" if finding.figure.measure == ROWS else "patients"
+    return f"about {needed(finding, interval, threshold)} {whom}"
 
 
 def _half_width(interval: Interval) -> float:
@@ -204,7 +207,7 @@ def _open(
     judged: Sequence[tuple[Finding, Interval, float]], left_out: Mapping[str, str], not_run: Mapping[str, str]
 ) -> str:
     spans = [
-        f"{name_of(f.figure)} may be up to {i.high:.2f} (about {needed(f, i, t)} {_whom(f)} would decide)"
+        f"{name_of(f.figure)} may be up to {i.high:.2f} ({_more(f, i, t)} would decide)"
         for f, i, t in judged
         if i.high > t and name_of(f.figure) not in left_out
     ]

@@ -27,7 +27,7 @@ ATTACKS: Mapping[str, tuple[str, str]] = {
 }
 """Attack to what it tries and what it knows, in the order of the table; others follow under their own names."""
 
-FULL = "this was --attacks quick: --attacks full makes more of them, on as many patients as there are (up to 2,000)"
+FULL = "this was --attacks quick, which left control patients out: --attacks full attacks up to 2,000"
 
 STATES = {
     "below": "BELOW the thresholds",
@@ -40,7 +40,7 @@ def lines(document: Json) -> list[str]:
     """The whole report."""
     out = [f"Measured risk. {_people(document)}"]
     for release in document["releases"]:
-        out += ["", *_release(release, document["anchors"].get(release["name"], ()), document["effort"])]
+        out += ["", *_release(release, document["anchors"].get(release["name"], ()), _full_helps(document))]
     out += ["", *_reading(document)]
     return out
 
@@ -54,7 +54,12 @@ def _people(document: Json) -> str:
     )
 
 
-def _release(release: Json, anchors: Sequence[Json], effort: str) -> list[str]:
+def _full_helps(document: Json) -> bool:
+    """Whether there are control patients whom the effort left out."""
+    return bool(document["effort"] == "quick" and document["people"]["control"] > document["attacks"])
+
+
+def _release(release: Json, anchors: Sequence[Json], full_helps: bool) -> list[str]:
     judged = release["verdict"]
     out = [
         f"== {release['name']} ({release['source']}, {release['rows']} "
@@ -71,7 +76,7 @@ def _release(release: Json, anchors: Sequence[Json], effort: str) -> list[str]:
     if judged["left_out"]:
         out += ["What would decide:"]
         out += [line for name, why in judged["left_out"].items() for line in _wrapped(_plainly(f"{name}: {why}"), "  ")]
-        out += _wrapped(FULL, "  ") if effort == "quick" else []
+        out += _wrapped(FULL, "  ") if full_helps else []
     out += ["", *_table(release, anchors)]
     for name, why in release["not_run"].items():
         out += _wrapped(f"not run: {name}: {why}", "")

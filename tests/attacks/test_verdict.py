@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,16 @@ def test_undecided_says_what_would_decide() -> None:
     found = verdict([hits("a", 0.11, 0.02, 1500)], view="release")
     assert found.state == "undecided"
     assert "patients would decide" in found.why
+
+
+def test_singling_out_is_decided_by_released_rows_or_by_more_control_patients() -> None:
+    def of(n: int, attack: float, **details: float) -> Finding:
+        found = hits("s", attack, 0.02, n)
+        return replace(found, figure=replace(found.figure, measure="singling_out", details=details))
+
+    assert "released rows would decide" in verdict([of(1500, 0.11)], view="release").why
+    assert "predicates of 60 released rows" in verdict([of(60, 0.1)], view="release").left_out["s singling_out"]
+    assert "as many control patients as members" in verdict([of(1500, 0.11, reach=0.5)], view="release").why
 
 
 def test_many_attacks_widen_each_interval() -> None:

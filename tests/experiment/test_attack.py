@@ -188,9 +188,15 @@ def test_what_too_few_patients_can_not_say_is_no_figure(folder: Path) -> None:
     assert not [line for line in text if line.startswith("Strongest")]
     rows = [line for line in text if line.startswith(("three columns", "one column"))]
     assert [line[48:50] for line in rows] == ["? ", "? "]
-    assert "--attacks full makes more of them" in " ".join(text)
+    assert "--attacks full" not in " ".join(text)  # all 20 control patients were attacked
     assert all(line.split()[-5:] == ["?"] * 5 for line in rows[1:])  # the ceilings as well
     assert all(f.success >= 0 for m in (released, *found.anchors[released.name]) for f in m.figures)
+
+
+def test_a_quick_measurement_that_left_patients_out_says_that_a_full_one_would_not(folder: Path) -> None:
+    found = measure(folder, "fresh.csv").as_json()  # 100 of 200 control patients
+    assert found["releases"][0]["verdict"]["left_out"]
+    assert "--attacks full attacks up to 2,000" in " ".join(risk.lines(found))
 
 
 def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
