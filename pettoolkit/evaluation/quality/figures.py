@@ -252,10 +252,10 @@ class Prevalence:
 
     what: str
     real: float
-    synthetic: float
+    synthetic: Value
     floor: float
     """Mean absolute difference between two halves of the real rows; to be held against the one at equal size."""
-    difference: float
+    difference: Value
     """Mean absolute difference between half of the real rows and as many synthetic rows."""
 
 

@@ -14,6 +14,7 @@ from pettoolkit.synthesis.rows import violations
 
 NO_OUTCOME = "outcome missing, or no class of the contract"
 OUTCOME_BOUNDS = "outcome out of bounds"
+NO_OUTCOMES = NotMeasured("undefined: no row of the table has an outcome")
 
 
 def rules(real: pd.DataFrame, synthetic: pd.DataFrame, contract: Contract) -> tuple[Rule, ...]:
@@ -85,10 +86,17 @@ def prevalence(real: pd.DataFrame, synthetic: pd.DataFrame, contract: Contract, 
         half = figures(ours, first)
         floor.append(np.abs(half - figures(ours, second)))
         value.append(np.abs(half - figures(theirs, pick)))
-    whole = figures(ours), np.nan_to_num(figures(theirs))
-    mean_floor, mean_value = np.nan_to_num(np.mean(floor, axis=0)), np.nan_to_num(np.mean(value, axis=0), nan=1.0)
-    rows = zip(names, whole[0], whole[1], mean_floor, mean_value, strict=True)
-    return tuple(Prevalence(name, *(float(v) for v in values)) for name, *values in rows)
+    known = [v for v in value if not np.isnan(v).any()]  # a sample of the rows may have no outcome where others do
+    return tuple(
+        Prevalence(
+            what=name,
+            real=float(figures(ours)[i]),
+            synthetic=float(figures(theirs)[i]) if labelled(theirs).any() else NO_OUTCOMES,
+            floor=float(np.mean(floor, axis=0)[i]),
+            difference=float(np.mean(known, axis=0)[i]) if known else NO_OUTCOMES,
+        )
+        for i, name in enumerate(names)
+    )
 
 
 def copies(

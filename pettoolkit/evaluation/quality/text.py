@@ -231,6 +231,11 @@ def _bias(d: Declaration) -> list[Row | str]:
     return rows
 
 
+def _prevalence(c: Candidate, i: int) -> str:
+    share = c.prevalence[i].synthetic
+    return "-" if isinstance(share, NotMeasured) else f"{share:.4g}"
+
+
 def _counts(d: Declaration) -> list[Row | str]:
     first = d.candidates[0]
     rows: list[Row | str] = ["Counted"]
@@ -239,7 +244,7 @@ def _counts(d: Declaration) -> list[Row | str]:
             (
                 f"  {d.outcome}, {prevalence.what}: real {prevalence.real:.4g}, synthetic",
                 f"+-{prevalence.floor:.3g}",
-                _each(d, lambda c, i: f"{c.prevalence[i].synthetic:.4g}", i),
+                _each(d, _prevalence, i),
             )
         )
     rows.append(

@@ -158,7 +158,7 @@ def _quality() -> Schema:
         models=_by_name(_known("Trained")),
         groups=_list(_record(attribute=TEXT, level=TEXT, patients=COUNT, models=_by_name(_known("Trained")))),
     )
-    prevalence = _record(what=TEXT, real=NUMBER, synthetic=NUMBER, floor=NUMBER, difference=NUMBER)
+    prevalence = _record(what=TEXT, real=NUMBER, synthetic=VALUE, floor=NUMBER, difference=VALUE)
     rule = _record(rule=TEXT, real=COUNT, synthetic=COUNT, real_per_1000=NUMBER, synthetic_per_1000=NUMBER)
     shapes = ("column_shapes", "column_shapes_floor", "column_pair_trends", "column_pair_trends_floor")
     ranks = _record(

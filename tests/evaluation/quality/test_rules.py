@@ -97,6 +97,16 @@ def test_of_a_number_it_is_mean_and_standard_deviation() -> None:
     assert spread.synthetic == pytest.approx(real["y"].std(ddof=0))
 
 
+@pytest.mark.parametrize("task", ["binary", "number"])
+def test_a_table_without_outcomes_has_no_prevalence_rather_than_none(task: str) -> None:
+    contract = toy.contract(task)
+    real = ready(toy.patients(100, 0, task), contract)
+    for found in prevalence(real, real.assign(y=np.nan), contract, Draws.of(100, 100, 50, 3, 0)):
+        assert isinstance(found.synthetic, NotMeasured)
+        assert isinstance(found.difference, NotMeasured)
+        assert found.floor >= 0
+
+
 def copied(made: pd.DataFrame, real: pd.DataFrame, holdout: pd.DataFrame | None = None) -> Copies:
     draws = Draws.of(len(real), len(made), min(len(real) // 2, len(made)), 5, 0)
     return copies(ready(real), ready(made), None if holdout is None else ready(holdout), CONTRACT, draws)
