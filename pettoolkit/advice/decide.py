@@ -249,8 +249,14 @@ def _over(
     if measure == "epsilon":
         epsilon = tech.epsilon(colluding=situation.may_collude == "yes")
         if isinstance(epsilon, NotMeasured):
-            return "rule_out", "there is no guarantee"
-        return ("rule_out", f"epsilon is {epsilon:.3g}, not {most:g}") if epsilon > most * (1 + 1e-9) else None
+            if tech.leaves or situation.is_released == "yes":
+                return "rule_out", "there is no guarantee"
+            if situation.is_released == "no":
+                return None  # nobody outside a hospital gets anything that a guarantee could be about
+            return "condition", "ruled out if is_released is yes: there is no guarantee"
+        left = tech.epsilon(colluding=False) != epsilon
+        said = f"epsilon is {epsilon:.3g}{' if the coordinator and a hospital collude' if left else ''}, not {most:g}"
+        return ("rule_out", said) if epsilon > most * (1 + 1e-9) else None
     value, unit = (tech.megabytes, "MB") if measure == "megabytes" else (tech.seconds, "s")
     return ("rule_out", f"{value:.3g} {unit} were measured, more than {most:g}") if value > most else None
 
@@ -312,6 +318,7 @@ def _row(judged: Judged, situation: Situation, known: Knowledge) -> dict[str, Js
             "release": tech.verdict("release"),
             "insider": tech.verdict("insider"),
             "threshold": to_json(tech.threshold),
+            "why": {view: why for view in ("release", "insider") if (why := tech.why(view))},
         },
         "epsilon": to_json(tech.epsilon(colluding=situation.may_collude == "yes")),
         "delta": to_json(tech.delta),

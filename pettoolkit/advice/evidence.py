@@ -111,6 +111,22 @@ class Technology:
         states = {_verdict(m, view).state for m in measured}
         return "above" if "above" in states else "below" if states == {"below"} else "undecided"
 
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Attacks that would apply and did not run, or that too few patients let decide, in any seed; each once."""
+        measured = [m for r in self.results if isinstance(m := r.privacy.measured, MeasuredRisk)]
+        gone = [
+            f"{n} did not run" for m in measured for n, why in m.not_run.items() if not why.startswith(NO_OBSTACLE[0])
+        ]
+        few = [n for m in measured for v in (m.verdict_release, m.verdict_insider) for n in v.left_out]
+        return tuple(dict.fromkeys([*gone, *(f"too few patients for {name}" for name in few)]))
+
+    def why(self, view: str) -> str:
+        """What the first seed says of its verdict that has the state of all; empty where nothing was measured."""
+        measured = [m for r in self.results if isinstance(m := r.privacy.measured, MeasuredRisk)]
+        verdicts = [_verdict(m, view) for m in measured]
+        return next((v.why for v in verdicts if v.state == self.verdict(view)), "")
+
     def risk(self, *, released: bool, colluding: bool, limit: float | None) -> Risk | NotMeasured:
         """Strongest attack of the views that count.
 
@@ -140,8 +156,10 @@ class Technology:
                 if isinstance(verdict.figure, NotMeasured):
                     return verdict.figure
                 family = [f for f in measured.figures if f.view == view and f.site == "*"]
-                named = [f for f in family if f"{f.attack} {f.measure}" == verdict.strongest]
-                found.append((verdict.figure, math.sqrt(2) * _reach(named or family)))
+                names = {f"{f.attack} {f.measure}": f for f in family}
+                told = [figure for name, figure in names.items() if name not in verdict.left_out]
+                named = [names[verdict.strongest]] if verdict.strongest in names else told
+                found.append((verdict.figure, math.sqrt(2) * _reach(named)))
                 chosen += family
             chosen += [f for f in measured.figures if colluding and _of_both(f)]
             value, width = max(found)

@@ -24,14 +24,15 @@ def short(document: Json) -> list[str]:
             out += ["", f"== {status.upper()}"]
             for row in rows:
                 out += _line(row)
-                weighs = ("rule_out",) if status == "ruled out" else ("rule_out", "condition")
+                weighs = ["rule_out", *(["condition"] if status != "ruled out" else [])]
+                weighs += ["note"] if row["name"] == document["least_risk"]["name"] else []
                 said = [r for r in row["reasons"] if r["effect"] in weighs and r not in everybody]
                 out += [line for reason in said for line in _why(reason)]
                 cited += [source for reason in said for source in reason["sources"]]
     if everybody:
         out += ["", "For every one of them:", *(line for reason in everybody for line in _why(reason))]
         cited += [source for reason in everybody for source in reason["sources"]]
-    out += ["", *_how_to_read(document["technologies"]), "", "Sources"]
+    out += ["", *_how_to_read(document), "", "Sources"]
     for name, source in document["sources"].items():
         if name in cited:
             out += _wrapped(f"{name}: {source['title']}", "- ")
@@ -47,13 +48,15 @@ def lines(document: Json) -> list[str]:
             out += ["", f"== {status.upper()}"]
             for row in rows:
                 out += _technology(row, document["situation"]["margin"])
-    out += ["", *_how_to_read(document["technologies"]), "", *_checklist(document["technologies"])]
+    out += ["", *_how_to_read(document), "", *_checklist(document["technologies"])]
     return [*out, "", *_sources(document["sources"])]
 
 
 def _head(document: Json) -> list[str]:
     """What both answers begin with: the margin, the choice, what is undecided, what the evidence lacks."""
-    out = _wrapped(f"Experiment {document['experiment']}, {document['data']} hospitals. {document['disclaimer']}", "")
+    out = _wrapped(
+        f"Experiment {document['experiment']}, hospitals' data: {document['data']}. {document['disclaimer']}", ""
+    )
     out += ["", *_answer(document)]
     if document["thin"]:
         out += ["", "Too thin to lean on:", *(line for said in document["thin"] for line in _wrapped(said, "- "))]
@@ -102,8 +105,9 @@ def _undecided(document: Json) -> list[str]:
     return out
 
 
-def _how_to_read(rows: Sequence[Json]) -> list[str]:
+def _how_to_read(document: Json) -> list[str]:
     """What the words and figures of a technology's line mean."""
+    rows = document["technologies"]
     limits = sorted({row["risk"]["threshold"] for row in rows if not _missing(row["risk"]["threshold"])})
     out = []
     if limits:
@@ -116,9 +120,12 @@ def _how_to_read(rows: Sequence[Json]) -> list[str]:
             "",
         )
     if any(not _missing(row["epsilon"]) for row in rows):
+        collude = document["situation"]["may_collude"] == "yes"
+        left = " It is what is left if the coordinator and a hospital collude." if collude else ""
         out += _wrapped(
             "Epsilon, delta: of each patient, added or removed, for this row alone; all that is run on the same "
-            "patients adds up. The noise of simulated hospitals comes from a seed: it is what a deployment would give.",
+            f"patients adds up.{left} The noise of simulated hospitals comes from a seed: it is what a deployment "
+            "would give.",
             "",
         )
     return out
@@ -159,6 +166,8 @@ def _technology(row: Json, margin: float) -> list[str]:
     if auroc["useful"]:
         out.append(f"    of use at all: {auroc['useful']}")
     out += _wrapped(f"risk: {_risk(row)}", "    ")
+    for view, why in row["risk"]["why"].items():
+        out += _wrapped(f"risk, {view} {row['risk'][view]}: {why}", "    ")
     for kind, found in row["maturity"].items():
         cited = f" [{', '.join(found['sources'])}]" if found["sources"] else ""
         out += _wrapped(f"maturity, {kind.replace('_', ' ')}: {found['level']}; {found['says']}{cited}", "    ")
@@ -177,7 +186,8 @@ def _risk(row: Json) -> str:
 
 
 def _strongest(risk: Json) -> str:
-    return f"{risk['value']:.2f} ({risk['interval']['low']:.2f} to {risk['interval']['high']:.2f})"
+    value, low, high = (round(f, 2) + 0.0 for f in (risk["value"], risk["interval"]["low"], risk["interval"]["high"]))
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"  # no minus before zero
 
 
 def _checklist(rows: Sequence[Json]) -> list[str]:

@@ -52,6 +52,9 @@ def thin(
     unattacked = [t.name for t in technologies if "not measured" in (t.verdict("release"), t.verdict("insider"))]
     if unattacked:
         found.append(f"No attacks were run on {', '.join(unattacked)}. Run with --set attacks=quick or full.")
+    weak = [f"{t.name} ({'; '.join(t.untold)})" for t in technologies if t.untold]
+    if weak:
+        found.append(f"Not every attack could tell: {', '.join(weak)}. Run with --set attacks=full.")
     found += _patients(technologies, situation)
     return found
 

@@ -28,6 +28,7 @@ def test_answer_reasons_sources_and_disclaimer_are_there() -> None:
     assert "wp216: Article 29 Working Party" in plain
     assert "Not answered: may_process" in plain
     assert "skills: not measured:" in plain
+    assert "risk, insider above: because" in plain
 
 
 def test_groups_come_in_the_order_of_use_and_lines_fit() -> None:
@@ -84,4 +85,14 @@ def test_words_and_figures_are_explained_and_what_is_ruled_out_has_no_conditions
     assert "of use: yes" in text
     assert "is_released is yes" not in text.partition("== RULED OUT")[2]
     assert "Epsilon, delta: of each patient" in text
+    assert "strongest attack 0.00 (-0.03 to 0.03)" in brief(technology("local", 1.2, risk=attacked(-0.001, -0.001)))
     assert "Epsilon, delta" not in brief()
+    assert "what is left if the coordinator" not in text
+    assert "what is left if the coordinator and a hospital collude" in brief(ROWS[0], private, may_collude="yes")
+
+
+def test_what_is_to_be_known_of_the_choice_stands_with_it_and_of_the_others_in_the_whole_answer() -> None:
+    rows = [technology(arm, 1.2, risk=attacked(risk, risk)) for arm, risk in (("pooled", 1.0), ("synthetic", 0.0))]
+    note = "note: synthetic rows without differential privacy have no guarantee"
+    assert note in brief(*rows, margin=0.05)
+    assert note not in brief(*rows, margin=0.05, may_process="no")

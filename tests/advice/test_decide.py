@@ -180,6 +180,8 @@ def test_of_shared_noise_the_epsilon_that_collusion_leaves_is_compared() -> None
     name = "encrypted_aggregation epsilon 3"
     assert rules(answer(POOLED, shared, max_epsilon=3), name) == set()
     assert rules(answer(POOLED, shared, max_epsilon=3, may_collude="yes"), name) == {"epsilon"}
+    (reason,) = answer(shared, max_epsilon=3, may_collude="yes")["technologies"][0]["reasons"]
+    assert reason["text"].startswith("epsilon is 7 if the coordinator and a hospital collude, not 3")
 
 
 def test_a_release_that_was_attacked_successfully_cannot_pass_as_anonymous() -> None:
@@ -270,3 +272,19 @@ def test_hospitals_that_were_dropped_and_a_second_reference_are_said() -> None:
     thin = " ".join(told["thin"])
     assert thin.count("went on without hospital east") == 1
     assert "compared with pooled, not pooled, epochs 3" in thin
+
+
+def test_attacks_that_could_not_tell_are_said_and_those_that_do_not_apply_are_not() -> None:
+    risk = replace(attacked(0.0, 0.0), not_run={"membership": "cost: too much", "intersection": "does not apply: one"})
+    risk = replace(risk, verdict_release=replace(risk.verdict_release, left_out={"singling_out singling_out": "few"}))
+    thin = " ".join(answer(POOLED, technology("synthetic", 1.2, risk=risk))["thin"])
+    assert "synthetic (membership did not run; too few patients for singling_out singling_out)" in thin
+    assert "intersection" not in thin
+    assert "Not every attack" not in " ".join(answer()["thin"])
+
+
+def test_a_guarantee_is_asked_of_what_leaves_a_hospital() -> None:
+    local = technology("local", 1.2)
+    assert rules(answer(local, max_epsilon=3, is_released="no"), "local") == set()
+    assert rules(answer(local, max_epsilon=3, is_released="yes"), "local") == {"epsilon"}
+    assert "epsilon" in rules(answer(local, max_epsilon=3, is_released=None), "local", "condition")
