@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from pettoolkit.errors import BadInput, PetError
 
 if TYPE_CHECKING:
     from pettoolkit.advice.situation import Question
+    from pettoolkit.experiment.cells import Comparison
+    from pettoolkit.experiment.config import ExperimentConfig
     from pettoolkit.report.listing import Reported
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -130,8 +133,9 @@ def run(
             config_text=config.text(),
         )
     _print(config.name, found.cells, output, lambda cells: terminal.comparison(cells, found.summaries, found.together))
+    page = _compared(config, experiment, found)
     if output is Format.table:
-        _suggest(experiment, config.tracking.dir)
+        _suggest(experiment, config.tracking.dir, page)
     if any(cell.status == "failed" for cell in found.cells):
         raise typer.Exit(SOME_FAILED)
 
@@ -634,16 +638,29 @@ def _print(name: str, cells: Sequence[Reported], output: Format, table: Any) -> 
         terminal.console().print(table(cells))
 
 
-def _suggest(experiment: str, tracking_dir: str) -> None:
+def _compared(config: ExperimentConfig, experiment: str, found: Comparison) -> Path | None:
+    """Attach the comparison report in MLflow; if that fails, the run has not, and how to do it again is said."""
+    from pettoolkit.experiment import report as reporting
+
+    try:
+        return reporting.attach(config, experiment, found)
+    except PetError as error:
+        again = f"{_program()} report {shlex.quote(experiment)}"
+        print(f"the comparison was not attached in MLflow: {error} (again: {again})", file=sys.stderr)
+        return None
+
+
+def _suggest(experiment: str, tracking_dir: str, page: Path | None = None) -> None:
     where = "" if tracking_dir == "mlruns" else f" --tracking-dir {shlex.quote(tracking_dir)}"
     called = _program()
     print(f"\nNext: {called} show {shlex.quote(experiment)}    what left, whom one must trust, hospital by hospital")
     print(f"      {called} ui{where}    all figures in MLflow")
+    if page is not None:
+        print(f"The comparison as one page: {os.path.relpath(page)}")
 
 
 def _program() -> str:
     """How a person can call this program again: its name if the shell finds it, else the path it was started by."""
-    import os
     import shutil
 
     started = Path(sys.argv[0])

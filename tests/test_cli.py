@@ -13,7 +13,7 @@ import pytest
 
 import pettoolkit.experiment
 from pettoolkit import __version__, cli
-from pettoolkit.errors import EngineFailed
+from pettoolkit.errors import BadInput, EngineFailed
 from pettoolkit.experiment.cells import CellReport, Comparison, PlannedCell
 from pettoolkit.experiment.matrix import expand
 
@@ -57,6 +57,36 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     monkeypatch.setattr(pettoolkit.experiment, "runner", stand_in, raising=False)
     return stand_in
+
+
+def attached(monkeypatch: pytest.MonkeyPatch, what: Path | BadInput) -> None:
+    """Let the report be attached there, or fail."""
+
+    def attach(*_: Any) -> Path:
+        if isinstance(what, BadInput):
+            raise what
+        return what
+
+    monkeypatch.setattr("pettoolkit.experiment.report.attach", attach)
+
+
+def test_a_run_ends_with_the_page_that_compares(
+    experiment: str, runner: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attached(monkeypatch, Path("mlruns/comparison.html"))
+    assert cli.main(["run", experiment]) == cli.DONE
+    assert "The comparison as one page: mlruns/comparison.html" in capsys.readouterr().out
+
+
+def test_a_page_that_could_not_be_attached_does_not_fail_the_run(
+    experiment: str, runner: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attached(monkeypatch, BadInput("the disk is full"))
+    assert cli.main(["run", experiment]) == cli.DONE
+    said = capsys.readouterr()
+    assert "the disk is full" in said.err
+    assert f"report {experiment}" in said.err
+    assert "as one page" not in said.out
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -124,6 +124,10 @@ def test_both_engines_give_the_same_models_figures_and_bytes(
         file = written(tmp_path, QUICK, DIR=stores[engine])
         cells[engine] = called(capsys, "run", file, "--engine", engine, "--workers", "2")
 
+    for store in stores.values():
+        (page,) = store.glob("artifacts/quick/*/artifacts/comparison.html")
+        assert "federated fedsgd, logistic" in page.read_text(encoding="utf-8"), "a run ends with its report in MLflow"
+
     assert [c["arm"] for c in cells["ray"]] == [c["arm"] for c in cells["inline"]]
     assert {c["status"] for c in cells["ray"]} == {"done"}
     for here, there in zip(cells["inline"], cells["ray"], strict=True):

@@ -64,8 +64,32 @@ def report(config: ExperimentConfig, file: str, out: Path | None = None) -> Writ
         if out is not None:
             _write(out, text)
         with store.lock():
-            run_id, path = store.log_report(config.name, text)
+            run_id, path = store.log_report(config.name, text, _cells(found))
     return Written(out or path, run_id)
+
+
+def attach(config: ExperimentConfig, file: str, found: Comparison) -> Path | None:
+    """Attach the comparison of a run that has just ended, and return where it lies.
+
+    Nothing is written, and None returned, where no cell is finished, or where no cell is new and a report about the
+    same cells is there.
+    """
+    from pettoolkit.tracking.store import Store
+
+    about = _cells(found)
+    if not about:
+        return None
+    with Store(Path(config.tracking.dir)) as store:
+        if store.has_report(config.name, about) and not any(cell.status == "done" for cell in found.cells):
+            return None
+        text = written(config, file, found, store.load_predictions)
+        with store.lock():
+            return store.log_report(config.name, text, about)[1]
+
+
+def _cells(found: Comparison) -> list[str]:
+    """Hashes of the finished cells."""
+    return sorted(cell.result.config_hash for cell in found.cells if cell.result is not None)
 
 
 def written(config: ExperimentConfig, file: str, found: Comparison, predictions: Callable[[str], bytes]) -> str:

@@ -176,7 +176,8 @@ def run(
         new = any(report.status == "done" for report in reports)
         for summary in summaries:
             if new or not store.has_summary(config.name, summary, config.seeds):
-                store.log_summary(config.name, summary, config.seeds, prepared.name_of_cohort)
+                rows = _rows_of(summary, prepared, reports)
+                store.log_summary(config.name, summary, config.seeds, prepared.name_of_cohort, rows)
         joint, said = _below(store, reports)
     return Comparison(_in_order(prepared, reports), (*summaries, *joint), said)
 
@@ -223,6 +224,16 @@ def _show_recorded(config: ExperimentConfig, why: BadInput) -> Comparison:
         return Comparison(
             tuple(reports), (*summaries_of(store, reports), *joint), "\n".join(filter(None, [said, note]))
         )
+
+
+def _rows_of(summary: Summary, prepared: Prepared, reports: Sequence[CellReport]) -> dict[str, str]:
+    """Digests of the tables that a summary's cells are about; empty where seeds draw their own hospitals."""
+    from pettoolkit.tracking.names import variant_key
+
+    key = variant_key(summary.spec)
+    cells = [r.spec for r in reports if r.result is not None and variant_key(r.spec) == key]
+    drawn = {frozenset((*spec.sites, *spec.unseen)) for spec in cells}
+    return {site: prepared.digests[site] for site in sorted(*drawn)} if len(drawn) == 1 else {}
 
 
 def summaries_of(store: Store, reports: Sequence[CellReport]) -> list[Summary]:

@@ -203,15 +203,14 @@ class Store:
             result.cost.train_seconds,
             {f"round/{name.removeprefix('round/')}": values for name, values in result.round_metrics.items()},
         )
-        self._log_rows(run_id, identity)
+        self._log_rows(run_id, identity["digests"])
         self._replace(experiment, f"tags.`pet.config_hash` = '{result.config_hash}'", CELL, run_id)
         return run_id
 
-    def _log_rows(self, run_id: str, identity: Mapping[str, Json]) -> None:
+    def _log_rows(self, run_id: str, digests: Mapping[str, str]) -> None:
         """Name the hospitals' tables as the run's dataset: equal digests in MLflow's column show equal rows."""
         from mlflow.entities import Dataset, DatasetInput
 
-        digests = identity["digests"]
         name = f"{len(digests)} hospitals: {', '.join(sorted(digests))}"[:_DATASET_NAME]
         source = json.dumps({"tables": "in the hospitals; only their digest is recorded"})
         rows = Dataset(name=name, digest=digest_of(digests)[:16], source_type="local", source=source)
@@ -219,7 +218,12 @@ class Store:
             self._open().log_inputs(run_id, datasets=[DatasetInput(dataset=rows)])
 
     def log_summary(
-        self, experiment: str, summary: Summary, seeds: Sequence[int] | None = None, cohort: str = ""
+        self,
+        experiment: str,
+        summary: Summary,
+        seeds: Sequence[int] | None = None,
+        cohort: str = "",
+        digests: Mapping[str, str] | None = None,
     ) -> str:
         """Store mean and SD over seeds of one variant; the older one of the same seeds is replaced.
 
@@ -230,6 +234,8 @@ class Store:
             default the summary's own.
         cohort
             See :func:`names.row_of`.
+        digests
+            Of the hospitals' tables, where all its cells are about the same: its dataset in MLflow.
         """
         key, listed = names.variant_key(summary.spec), _listed(summary.seeds if seeds is None else seeds)
         params = names.params_of(summary.spec) | {"seed": _listed(summary.seeds)}
@@ -243,23 +249,35 @@ class Store:
         }
         contents = {artifacts.SUMMARY: artifacts.as_json(to_json(summary))}
         run_id = self._log(experiment, names.summary_name(summary.spec), params, metrics, tags, contents, 0.0, {})
+        if digests:
+            self._log_rows(run_id, digests)
         self._replace(experiment, f"tags.`pet.variant` = '{key}' and tags.`pet.seeds` = '{listed}'", SUMMARY, run_id)
         return run_id
 
-    def log_report(self, experiment: str, text: str) -> tuple[str, Path]:
+    def log_report(self, experiment: str, text: str, cells: Sequence[str] = ()) -> tuple[str, Path]:
         """Store the comparison report as a run of its own, instead of the older one; MLflow shows it inline.
+
+        Parameters
+        ----------
+        cells
+            Hashes of the cells that it is about.
 
         Returns
         -------
         tuple of str and Path
             MLflow's run id, and the file.
         """
-        tags = {"pet.kind": REPORT, "pet.experiment": experiment}
+        tags = {"pet.kind": REPORT, "pet.experiment": experiment, "pet.cells": digest_of(list(cells))}
         contents = {artifacts.COMPARISON: text.encode()}
         run_id = self._log(experiment, f"report: {experiment} compared", {}, {}, tags, contents, 0.0, {})
         self._replace(experiment, f"tags.`pet.experiment` = '{experiment}'", REPORT, run_id)
         with explained(self.directory):
             return run_id, self._folder(self._open().get_run(run_id)) / artifacts.COMPARISON
+
+    def has_report(self, experiment: str, cells: Sequence[str]) -> bool:
+        """Whether a comparison report about exactly these cells (their hashes) is stored."""
+        about = digest_of(list(cells))
+        return bool(self._search(experiment, f"tags.`pet.kind` = '{REPORT}' and tags.`pet.cells` = '{about}'"))
 
     def has_summary(self, experiment: str, summary: Summary, seeds: Sequence[int]) -> bool:
         """Whether there is a summary of this variant that belongs to these seeds."""

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from pettoolkit.errors import BadInput, EngineFailed
 from pettoolkit.tracking import views
-from pettoolkit.tracking.artifacts import FOLDER
+from pettoolkit.tracking.artifacts import COMPARISON, FOLDER
 from pettoolkit.tracking.database import DATABASE, QUIET, explained, mlflow_client
 
 HOST = "127.0.0.1"
@@ -61,12 +61,15 @@ def serve(
     """
     directory = Path(tracking_dir).absolute()
     paths = links(directory, experiment)
+    pages = report_links(directory, list(paths))
     with _told_to_stop() as told, running(directory, port) as server:
         say("MLflow is running. Open:")
         for name, path in paths.items():
             say(f"  {name}: {server.url}{path}")
             if TABLE in path:
                 say(f"  {name}, as charts: {server.url}{path.replace(TABLE, CHART)}")
+            if name in pages:
+                say(f"  {name}, in words: {server.url}{pages[name]}")
         say("Ctrl-C ends it.")
         while not told.is_set():
             try:
@@ -101,6 +104,22 @@ def links(directory: Path, experiment: str | None = None) -> dict[str, str]:
     if experiment not in ours:
         raise BadInput(f"{directory}: no experiment {experiment!r} here (there are: {', '.join(ours) or 'none'})")
     return {experiment: ours[experiment]}
+
+
+def report_links(directory: Path, experiments: Sequence[str]) -> dict[str, str]:
+    """Path of the comparison report of each of the experiments that has one, opened inline."""
+    client = mlflow_client(directory, f"sqlite:///{directory / DATABASE}")
+    found = {}
+    with explained(directory):
+        for name in experiments:
+            known = client.get_experiment_by_name(name)
+            runs = (
+                client.search_runs([known.experiment_id], "tags.`pet.kind` = 'report'", max_results=1) if known else []
+            )
+            for run in runs:
+                where = f"/#/experiments/{known.experiment_id}/runs/{run.info.run_id}/artifacts/{COMPARISON}"
+                found[name] = f"{where}?workflowType=machine_learning"
+    return found
 
 
 @dataclass(frozen=True)

@@ -27,28 +27,56 @@ METRICS = (
     "utility/auroc",
     "utility/auroc_low",
     "utility/auroc_high",
+    "privacy/epsilon",
+    "risk/reid_max",
+    "risk/insider_max",
     "robustness/auroc_worst_site",
     "robustness/auroc_unseen_site",
-    "privacy/epsilon",
-    "risk/membership_auc",
     "cost/bytes_out_per_site",
     "cost/train_seconds",
+    "risk/membership_auc",
 )
+"""First what a decision needs, since a narrow window shows no more: accuracy, guarantee, measured risk."""
+DATASET = "attributes.`Dataset`"
+
+TRADE_OFF = "accuracy against risk and cost"
+SCATTERS = ("risk/reid_max", "risk/insider_max", "cost/bytes_out_per_site")
+"""Across, with AUROC upwards; the first section."""
 CHARTS = {
     "utility": ("utility/auroc", "utility/auprc", "utility/calibration_slope"),
+    "privacy": ("privacy/epsilon",),
+    "risk": ("risk/reid_max", "risk/insider_max", "risk/membership_auc"),
     "robustness": ("robustness/auroc_worst_site", "robustness/auroc_site_sd", "robustness/auroc_unseen_site"),
-    "risk": ("risk/membership_auc", "risk/insider_max"),
     "cost": ("cost/bytes_out_per_site", "cost/train_seconds", "cost/cpu_seconds"),
 }
+
+_SCORES = (
+    *(f"utility/auroc{end}" for end in ("", "_low", "_high", "_all_rows")),
+    *(
+        f"utility/{name}"
+        for name in ("auprc", "brier", "calibration_slope", "accuracy", "balanced_accuracy", "precision")
+    ),
+    *(f"utility/{name}" for name in ("sensitivity", "f1", "majority_accuracy", "ppv_at_80_recall")),
+    *(f"robustness/auroc_{name}" for name in ("worst_site", "site_sd", "unseen_site")),
+    *(f"robustness/sites_{name}" for name in ("undefined", "few_positives")),
+)
+UNDRAWN = (
+    *("utility/auroc_low", "utility/auroc_high", "utility/majority_accuracy"),
+    *("robustness/sites_undefined", "robustness/sites_few_positives"),
+    *(f"{name}_seed_sd" for name in _SCORES),
+)
+"""MLflow draws a bar chart of every metric that the view does not name: bounds, counts and spreads say nothing so."""
 
 BEGUN = "pet.begun"
 """When the experiment was last run, milliseconds; MLflow's own time of update ignores runs."""
 
 NOTE = """\
-**How to read this page.** One row is one technology (*arm*), all on the same patients: compare accuracy \
-(`utility/auroc`), guarantee (`privacy/epsilon`), measured risk (`risk/*`) and cost; none replaces another.
+**How to read this page.** One row, one technology, same patients: compare `utility/auroc`, guarantee, `risk/*`, cost.
 
-- `pettoolkit report` writes the comparison in words: artifact `comparison.html` of the run with `pet.kind = report`.
+- Accuracy (`utility/auroc`), guarantee (`privacy/epsilon`), measured risk (`risk/*`) and cost: none replaces another.
+  Equal digests in the column *Dataset* are equal rows.
+- The comparison in words, with all figures: artifact `comparison.html` of the run *report: ... compared*
+  (`pet.kind = report`, newest run; outside this view's filter).
 - Rows tagged `pet.kind = summary` hold the mean over seeds; `pet.kind = cell` is one training run with one seed.
   The saved view *Compare PETs* shows the summaries; one summary belongs to one list of seeds (column `seed`).
 - `pet.superseded = true` (and a name that ends so) marks an older cell of the same row, made with other options, data
@@ -100,14 +128,18 @@ def view_state() -> dict[str, Json]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": metrics + params,
-        "columnOrder": [RUN_NAME, *metrics, *params],
+        "selectedColumns": [*metrics, *params, DATASET],
+        "columnOrder": [RUN_NAME, *metrics, *params, DATASET],
         "columnWidths": {RUN_NAME: 280} | {c: 30 + 7 * len(c.split("`")[1]) for c in metrics + params},
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
         "isAccordionReordered": True,  # else MLflow sorts the sections by name, and cost comes first
-        "compareRunSections": [_section(name) for name in CHARTS],
-        "compareRunCharts": [_bar(section, metric) for section, metrics in CHARTS.items() for metric in metrics],
+        "compareRunSections": [_section(name) for name in (TRADE_OFF, *CHARTS)],
+        "compareRunCharts": [
+            *(_scatter(metric) for metric in SCATTERS),
+            *(_bar(section, metric) for section, metrics in CHARTS.items() for metric in metrics),
+            *(_bar(metric.partition("/")[0], metric) | {"deleted": True, "isGenerated": True} for metric in UNDRAWN),
+        ],
     }
 
 
@@ -127,6 +159,19 @@ def _section(name: str) -> dict[str, Any]:
         "isReordered": True,
         "deleted": False,
         "isGenerated": True,
+    }
+
+
+def _scatter(metric: str) -> dict[str, Any]:
+    return {
+        "uuid": f"pet-auroc-{metric}",
+        "type": "SCATTER",
+        "xaxis": {"key": metric, "type": "METRIC"},
+        "yaxis": {"key": "utility/auroc", "type": "METRIC"},
+        "metricSectionId": f"pet-{TRADE_OFF}",
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
     }
 
 

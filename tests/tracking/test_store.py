@@ -412,6 +412,15 @@ def test_the_digests_tag_is_json(store):
     assert json.loads(run.data.tags["pet.digests"]) == {"north": "aa", "south": "bb"}
 
 
+def test_a_summary_names_the_rows_of_its_cells(tmp_path):
+    store = Store(tmp_path)
+    with store, store.lock():
+        cell = log(store)
+        summed = store.log_summary("example", summary(), digests=IDENTITY["digests"])
+        named = [store._open().get_run(r).inputs.dataset_inputs[0].dataset.digest for r in (cell, summed)]
+    assert named[0] == named[1]
+
+
 def test_a_report_is_a_run_of_its_own_and_the_newest_is_kept(tmp_path):
     store = Store(tmp_path)
     with store, store.lock():
@@ -421,6 +430,15 @@ def test_a_report_is_a_run_of_its_own_and_the_newest_is_kept(tmp_path):
     assert [run.info.run_id for run in found] == [run_id]
     assert path.name == "comparison.html"
     assert path.read_text() == "<p>new</p>"
+
+
+def test_a_report_is_known_by_the_cells_it_is_about(tmp_path):
+    store = Store(tmp_path)
+    with store, store.lock():
+        store.log_report("example", "<p>new</p>", ["one", "two"])
+    assert store.has_report("example", ["one", "two"])
+    assert not store.has_report("example", ["one"])
+    assert not store.has_report("another", ["one", "two"])
 
 
 def test_cells_of_the_same_rows_name_the_same_dataset(tmp_path):

@@ -21,6 +21,17 @@ def test_the_link_opens_the_view_on_the_page_of_model_training(store):
     assert "viewStateShareKey=compare-pets" in address
 
 
+def test_the_report_is_linked_where_there_is_one(store):
+    store.begin("example")
+    store.begin("other")
+    run_id, _ = store.log_report("example", "<p>compared</p>")
+    found = ui.report_links(store.directory, ["example", "other", "all experiments"])
+    identifier = store.experiment_id("example")
+    assert found == {
+        "example": f"/#/experiments/{identifier}/runs/{run_id}/artifacts/comparison.html?workflowType=machine_learning"
+    }
+
+
 def test_without_a_view_the_link_opens_the_plain_table(store, monkeypatch):
     monkeypatch.setattr(views, "view_is_known", lambda: False)
     store.begin("example")

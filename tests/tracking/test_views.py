@@ -46,6 +46,8 @@ def test_charts_lie_in_sections_that_exist():
     state = views.view_state()
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == sections
+    shown = [chart for chart in state["compareRunCharts"] if not chart["deleted"]]
+    assert {chart["metricSectionId"] for chart in shown} == sections
     uuids = [chart["uuid"] for chart in state["compareRunCharts"]]
     assert len(uuids) == len(set(uuids))
 
@@ -53,3 +55,22 @@ def test_charts_lie_in_sections_that_exist():
 @pytest.mark.parametrize("column", ["metrics.`utility/auroc`", "metrics.`robustness/auroc_worst_site`", "params.`arm`"])
 def test_the_view_shows_the_comparison(column):
     assert column in views.view_state()["selectedColumns"]
+
+
+def test_no_chart_is_drawn_of_bounds_and_spreads_and_the_first_are_trade_offs():
+    charts = views.view_state()["compareRunCharts"]
+    hidden = {chart["metricKey"] for chart in charts if chart["deleted"]}
+    assert {"utility/auroc_low", "utility/auroc_seed_sd", "robustness/auroc_worst_site_seed_sd"} <= hidden
+    first = charts[0]
+    assert (first["type"], first["xaxis"]["key"], first["yaxis"]["key"]) == (
+        "SCATTER",
+        "risk/reid_max",
+        "utility/auroc",
+    )
+
+
+def test_the_note_says_in_its_first_line_how_to_read_it():
+    first, rest = views.NOTE.split("\n", 1)
+    assert first.startswith("**How to read this page.**")
+    assert len(first) < 130, "MLflow shows one line until it is opened"
+    assert rest.startswith("\n"), "the line is a paragraph of its own"

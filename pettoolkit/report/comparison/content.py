@@ -105,7 +105,8 @@ def context(
         "margin": MARGIN,
         "columns": columns,
         "decision_link": _decisions(rows, columns).link(),
-        "differences_link": _differences([*differences, *others], names).link(),
+        "differences_link": _differences("paired_differences", differences, names).link(),
+        "pairs_link": _differences("paired_differences_each_other", others, names).link(),
         "sections": sections,
         "matrices": [_matrix(row, found) for row in rows if (found := tables.matrix(row)) is not None],
         "traffic": tables.traffic(rows),
@@ -276,14 +277,13 @@ def _decisions(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     )
 
 
-def _differences(differences: Sequence[Difference], names: Mapping[int, str]) -> Table:
+def _differences(name: str, differences: Sequence[Difference], names: Mapping[int, str]) -> Table:
     records = tuple(
         {
             "row": d.row,
             "technology": names[d.row],
             "against_row": d.other,
             "against": names[d.other],
-            "family": d.role if d.role == "each other" else "against the references",
             "difference": d.value,
             "low": d.interval.low,
             "high": d.interval.high,
@@ -293,5 +293,5 @@ def _differences(differences: Sequence[Difference], names: Mapping[int, str]) ->
         }
         for d in differences
     )
-    columns = ("row", "technology", "against_row", "against", "family", "difference", "low", "high", "p_holm", "seeds")
-    return Table("paired_differences", (*columns, "says"), records)
+    columns = ("row", "technology", "against_row", "against", "difference", "low", "high", "p_holm", "seeds")
+    return Table(name, (*columns, "says"), records)

@@ -215,7 +215,7 @@ def _names(table: Table) -> list[str]:
 
 def _rows_on(axis: Any, table: Table, names: Sequence[str]) -> None:
     numbers = {r["name"]: r["row"] for r in table.records}
-    axis.set_yticks(range(len(names)), [f"{numbers[name]}. {name}" for name in names])
+    axis.set_yticks(range(len(names)), [f"{name}  {numbers[name]}" for name in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
 
 

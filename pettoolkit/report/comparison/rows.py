@@ -227,5 +227,11 @@ def _risk(result: RunResult, view: View) -> Risk | NotMeasured:
         Interval(min(low, verdict.figure), max(high, verdict.figure)),
         verdict.threshold,
         verdict.state,
-        verdict.why,
+        _why(verdict),
     )
+
+
+def _why(verdict: Verdict) -> str:
+    """The verdict's reason, with the strongest attack's name where it has none."""
+    named = not verdict.strongest or verdict.strongest in verdict.why
+    return verdict.why if named else f"{verdict.why}; the strongest attack is {verdict.strongest}"
