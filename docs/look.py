@@ -25,6 +25,7 @@ COMPARISON_SIZE = (1250, 6000)
 PATIENCE_MS = 25_000
 """Time that the page's own clock is let run, so that its requests are answered; not real time."""
 LIMIT_SECONDS = 180
+DARK = "--blink-settings=preferredColorScheme=0"
 
 
 def main() -> int:
@@ -40,9 +41,10 @@ def main() -> int:
         return code
     try:
         _comparison(browser, mlruns, target)
-        page = ui.links(mlruns, EXPERIMENT)[EXPERIMENT]
+        pages = _pages(ui.links(mlruns, EXPERIMENT)[EXPERIMENT])
+        pages["report_inline"] = ui.report_links(mlruns, [EXPERIMENT])[EXPERIMENT]
         with ui.running(mlruns) as server:
-            for name, address in _pages(server.url + page).items():
+            for name, address in ((name, server.url + page) for name, page in pages.items()):
                 _shoot(browser, address, target / f"{name}.png")
         _standard_reports(browser, mlruns, target)
     except PetError as error:
@@ -52,10 +54,11 @@ def main() -> int:
 
 
 def _comparison(browser: str, mlruns: Path, target: Path) -> None:
-    """Picture of the quickstart's comparison report."""
+    """Pictures of the quickstart's comparison report, light and dark."""
     named = f"builtin:{EXPERIMENT}"
     written = report(load(named, [f"tracking.dir={mlruns}"]), named)
     _shoot(browser, written.path.as_uri(), target / "comparison.png", COMPARISON_SIZE)
+    _shoot(browser, written.path.as_uri(), target / "comparison_dark.png", COMPARISON_SIZE, DARK)
 
 
 def _standard_reports(browser: str, mlruns: Path, target: Path) -> None:
@@ -78,12 +81,13 @@ def _pages(table: str) -> dict[str, str]:
     }
 
 
-def _shoot(browser: str, address: str, picture: Path, size: tuple[int, int] = SIZE) -> None:
+def _shoot(browser: str, address: str, picture: Path, size: tuple[int, int] = SIZE, *options: str) -> None:
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
                 browser,
                 *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
+                *options,
                 *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
                 f"--user-data-dir={profile}",
                 f"--window-size={size[0]},{size[1]}",
