@@ -120,7 +120,7 @@ def _wrong(key: str, said: str) -> str:
     except BadInput:
         return "can't be read"
     except ValidationError as error:
-        return error.errors()[0]["msg"]
+        return error.errors()[0]["msg"].replace("Input should be", "must be", 1)
     return ""
 
 

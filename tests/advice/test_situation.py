@@ -52,4 +52,4 @@ def test_a_number_that_is_none_is_asked_again() -> None:
         return next(said) if question.key == "hospitals" else ""
 
     assert ask({}, answer) == {"hospitals": "5"}
-    assert any(text.startswith("0: Input should be greater than or equal to 1. How many") for text in read)
+    assert any(text.startswith("0: must be greater than or equal to 1. How many") for text in read)
