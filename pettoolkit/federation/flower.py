@@ -11,7 +11,7 @@ import hashlib
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,9 @@ STARTS = 120
 
 LOCKED = 60_000
 """Milliseconds that a SuperLink waits for its own database; Flower's 5,000 fail a call on a busy machine."""
+
+SUPEREXEC = (sys.executable, "-m", "pettoolkit.federation.superexec")
+"""What is started in place of the program ``flower-superexec``."""
 
 UNAVAILABLE = 5
 """Flower's ``ErrorCode.NODE_UNAVAILABLE``: the hospital could not be asked."""
@@ -266,7 +269,8 @@ def run_superlink() -> None:
     from pettoolkit.federation.gate import Gate, of_its_own
     from pettoolkit.federation.steady import Worker
 
-    worker = Worker()
+    _patient()
+    worker = Worker(SUPEREXEC)
     started = SimpleNamespace(Popen=worker.start, TimeoutExpired=subprocess.TimeoutExpired)
     vars(sys.modules[flower_superlink.__module__])["subprocess"] = started
     worker.watched()
@@ -277,6 +281,30 @@ def run_superlink() -> None:
     theirs = extensions.get_middleware
     vars(extensions)["get_middleware"] = lambda: (Middleware(Gate), *theirs())
     flower_superlink()
+
+
+def run_superexec() -> None:
+    """Be Flower's SuperExec, with the arguments of this process."""
+    from flwr.supercore.cli.flower_superexec import flower_superexec
+
+    _patient()
+    flower_superexec()
+
+
+def _patient() -> None:
+    """Let this process repeat a call whose TLS handshake was late.
+
+    Flower ends for good whatever makes a call that fails with "ssl" in the error's text: a wrong certificate, but also
+    "_ssl.c: The handshake operation timed out", as happens on a busy machine.
+    """
+    from flwr.supercore.retry import http_retry
+
+    theirs = vars(http_retry)["RetryInvoker"]
+
+    def invoker(*, should_giveup: Callable[[Exception], bool], **options: Any) -> Any:
+        return theirs(should_giveup=lambda e: not isinstance(e, httpx.TimeoutException) and should_giveup(e), **options)
+
+    vars(http_retry)["RetryInvoker"] = invoker
 
 
 def run_supernode(own: bytes, parent: int | None = None) -> None:
@@ -298,11 +326,8 @@ def run_supernode(own: bytes, parent: int | None = None) -> None:
     from flwr.supernode import start_client_internal as node
     from flwr.supernode.cli import flower_supernode
 
-    connect, pull, name = (
-        vars(node)["http_request_response"],
-        vars(node)["_pull_and_store_message"],
-        hashlib.sha256(own).hexdigest(),
-    )
+    connect, pull = vars(node)["http_request_response"], vars(node)["_pull_and_store_message"]
+    name = hashlib.sha256(own).hexdigest()
 
     @contextmanager
     def connected(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
@@ -336,10 +361,11 @@ def _steady() -> None:
 
     from pettoolkit.federation.steady import Listening, Unanswered, Worker, survived
 
+    _patient()
     for module in (heartbeat, fleet_http_connection):
         vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = HEARTBEAT
     sender, pull, push = heartbeat.HeartbeatSender, vars(node)["_pull_and_store_message"], vars(node)["_push_messages"]
-    claim, worker = InMemoryCoreState.claim_task, Worker()
+    claim, worker = InMemoryCoreState.claim_task, Worker(SUPEREXEC)
 
     def claimed(state: Any, task_id: int) -> str | None:
         if token := claim(state, task_id):

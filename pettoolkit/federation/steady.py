@@ -58,13 +58,17 @@ class Listening:
 class Worker:
     """Flower's process that starts one for each message or run; Flower starts it once and does not look after it.
 
-    It ends where one call fails for good, and Flower takes a TLS handshake that is late for a wrong certificate.
+    Parameters
+    ----------
+    program
+        What is started in place of the first word of Flower's command.
     """
 
     PAUSE = 10.0
     """Seconds from one start to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str]) -> None:
+        self._program = program
         self._command: list[str] = []
         self._options: dict[str, Any] = {}
         self.running: subprocess.Popen[bytes] | None = None
@@ -73,7 +77,7 @@ class Worker:
     def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start it; as ``subprocess.Popen``."""
         self._command, self._options, self._since = command, options, time.monotonic()
-        self.running = subprocess.Popen(command, **options)
+        self.running = subprocess.Popen([*self._program, *command[1:]], **options)
         return self.running
 
     def keep(self) -> None:

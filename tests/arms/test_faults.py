@@ -22,20 +22,23 @@ from tests.arms.faults import FAULTS, PATIENT, VICTIM, BrokenSite, DyingSite, Fa
 
 GOES_ON = ("local", "pooled", "federated", "anonymised", "synthetic", "augmented")
 """Arms that go on without a hospital where the fault policy says so; all others fail, whatever it says."""
-STOPS = ("encrypted_aggregation", "encrypted_statistics")
+SUM = "synthetic, scope: secure_sum"
+STOPS = ("encrypted_aggregation", "encrypted_statistics", SUM)
 ENCRYPTED_ROWS = "encrypted_records"
 QUICK = {"epochs": 2, "rounds": 2, "iterations": 2}
 OTHERS = tuple(site for site in small.SITES if site != VICTIM)
 
 
 def spec_of(arm: str, **options: object) -> RunSpec:
+    if arm == SUM:
+        return small.spec("synthetic", **{"scope": "secure_sum", "epochs": 2, **options})
     quick = {name: value for name, value in QUICK.items() if name in small.OPTIONS[arm]}
     return small.spec(arm, **{**quick, **options})
 
 
 @functools.cache
 def keys(arm: str) -> Path | None:
-    return small.carried(spec_of(arm)) if arm.startswith("encrypted") else None
+    return small.carried(spec_of(arm)) if arm.startswith("encrypted") or arm == SUM else None
 
 
 @functools.cache
@@ -74,12 +77,23 @@ def test_every_fault_in_every_arm_names_the_hospital_and_gives_no_model(arm: str
 
 
 LOCAL, SHARED = DpSpec(3.0, 1e-3), DpSpec(3.0, 1e-3, noise="shared", honest_sites=3)
-PRIVATE = {"federated": LOCAL, "synthetic": LOCAL, "local": LOCAL, "encrypted_aggregation": SHARED}
+PRIVATE = {
+    "federated": LOCAL,
+    "synthetic": LOCAL,
+    "augmented": LOCAL,
+    "local": LOCAL,
+    "encrypted_aggregation": SHARED,
+    "encrypted_statistics": SHARED,
+}
+IN_ROUNDS: dict[str, dict[str, object]] = {
+    "federated": {"strategy": "fedsgd", "rounds": 3},
+    "encrypted_aggregation": {"strategy": "fedsgd", "rounds": 3},
+    "encrypted_statistics": {"rounds": 3, "clip": 2.0},
+}
 
 
 def private(arm: str) -> RunSpec:
-    options = {"strategy": "fedsgd", "rounds": 3} if arm in ("federated", "encrypted_aggregation") else {}
-    return small.spec(arm, dp=PRIVATE[arm], **options)
+    return small.spec(arm, dp=PRIVATE[arm], **IN_ROUNDS.get(arm, {}))
 
 
 def spent(sites: dict[str, Site]) -> dict[str, int]:
@@ -92,7 +106,7 @@ def test_under_differential_privacy_a_fault_is_named_and_the_next_try_spends_not
     arm: str, fault: str
 ) -> None:
     spec, sites = private(arm), hosted(arm)
-    after = 1 if arm in ("federated", "encrypted_aggregation") else 0
+    after = int(arm in IN_ROUNDS)
     with pytest.raises(SiteFailed, match=f"hospital {VICTIM}: "):
         coordinate(MeteredGrid(FaultyGrid(sites, fault, after=after)), spec)
     before = spent(sites)
@@ -107,7 +121,7 @@ def test_under_differential_privacy_a_fault_is_named_and_the_next_try_spends_not
     answers = {site: ledger["answers"] for site, ledger in again.privacy.ledgers.items()}
     assert answers == {site: ledger["answers"] for site, ledger in wanted.privacy.ledgers.items()}
     assert again.privacy.guarantee == wanted.privacy.guarantee
-    tolerance = 1e-3 if arm == "encrypted_aggregation" else 0
+    tolerance = 1e-3 if arm.startswith("encrypted") else 0
     expected = weights(wanted)
     assert all(np.allclose(w, expected[name], rtol=0, atol=tolerance) for name, w in weights(again).items())
 
@@ -177,6 +191,15 @@ def test_a_ciphertext_under_a_foreign_key_joins_no_sum(arm: str) -> None:
     sites["west"] = Site("west", tables()["west"], small.CONTRACT, keys=foreign)  # type: ignore[arg-type]
     with small.grid(sites) as grid, pytest.raises(SiteFailed, match=r"hospital west: its ciphertexts can't be added"):
         coordinate(grid, spec_of(arm))
+
+
+@pytest.mark.slow
+def test_rows_encrypted_under_a_foreign_key_are_not_trained_on() -> None:
+    spec, sites = spec_of(ENCRYPTED_ROWS), hosted(ENCRYPTED_ROWS)
+    foreign = small.carried(spec)
+    sites["west"] = Site("west", tables()["west"], small.CONTRACT, keys=foreign)  # type: ignore[arg-type]
+    with small.grid(sites) as grid, pytest.raises(SiteFailed, match=r"hospital west: its encrypted rows can't be used"):
+        coordinate(grid, spec)
 
 
 @pytest.mark.parametrize("arm", [*GOES_ON, *STOPS])

@@ -59,7 +59,9 @@ class Processes:
     def strike_worker(self, name: str) -> None:
         """Kill -9 the process by which Flower starts others, of a hospital or the coordinator."""
         main = psutil.Process(self._running[name].pid) if name == "coordinator" else self.node(name)
-        workers = [child for child in main.children() if any("flower-superexec" in word for word in child.cmdline())]
+        workers = [
+            child for child in main.children() if any("federation.superexec" in word for word in child.cmdline())
+        ]
         assert workers, f"{name} has no worker"
         for worker in workers:
             worker.kill()

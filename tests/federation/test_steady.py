@@ -78,10 +78,10 @@ def test_a_call_that_fails_is_no_end() -> None:
 
 
 def test_a_worker_that_died_is_started_again() -> None:
-    worker = Worker()
+    worker = Worker([sys.executable, "-c", "input()"])
     worker.PAUSE = 0.0
     worker.keep()  # none yet
-    first = worker.start([sys.executable, "-c", "input()"])
+    first = worker.start(["flower-superexec", "--insecure"])
     worker.keep()
     assert worker.running is first
     first.kill()
@@ -92,10 +92,33 @@ def test_a_worker_that_died_is_started_again() -> None:
     try:
         assert worker.running is not first
         assert worker.running is not None
-        assert worker.running.args == first.args
+        assert worker.running.args == first.args == [sys.executable, "-c", "input()", "--insecure"]
     finally:
         worker.running.kill()  # type: ignore[union-attr]
         worker.running.wait()  # type: ignore[union-attr]
+
+
+def test_a_late_handshake_is_no_wrong_certificate() -> None:
+    """Flower ends the process that starts all others at the first such error."""
+    code = """
+import httpx
+from flwr.supercore.retry import http_retry
+from pettoolkit.federation import flower
+flower._patient()
+made = http_retry.make_simple_http_retry_invoker()
+made.wait_function = lambda seconds: None
+late, wrong = httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"), httpx.ConnectError("certificate")
+errors = [late, late]
+def call():
+    if errors: raise errors.pop()
+    return "answer"
+assert made.invoke(call) == "answer"
+errors = [late, wrong]
+try: made.invoke(call)
+except httpx.ConnectError: pass
+assert errors == [late]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_supernode_is_steady() -> None:
