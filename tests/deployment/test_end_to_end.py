@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from pettoolkit.errors import Refused
 from pettoolkit.experiment.load import load
 from pettoolkit.experiment.runner import prepare, run
 from pettoolkit.privacy.ledger import FileLedger
-from pettoolkit.records import Guarantee, Models, NotMeasured
+from pettoolkit.records import Guarantee, Models, NotMeasured, RunSpec
 from tests import small_cohort as small
 from tests.deployment import parties
 from tests.deployment.processes import Processes, free_ports, popen, running, until
@@ -52,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     age, sex, _, pulse, y = lines[1].split(",")[1:]
     lines[1] = ",".join([CANARY_PATIENT, age, sex, str(CANARY_LACTATE), pulse, y])
     table.write_text("\n".join(lines) + "\n")
-    parties.carry_keys(found, parties.spec(found, "encrypted_aggregation", rounds=1))
+    parties.carry_keys(found, spec_of(found, "encrypted_aggregation", rounds=1))
     return found
 
 
@@ -115,7 +116,7 @@ def test_encrypted_with_differential_privacy_through_a_kill(made: Path, processe
 
 
 def test_without_noise_the_model_is_that_of_hospitals_in_memory(made: Path, processes: Processes) -> None:
-    spec = parties.spec(made, "encrypted_aggregation", rounds=1)
+    spec = spec_of(made, "encrypted_aggregation", rounds=1)
     for name in ("coordinator", "hospital-3"):  # on a busy machine they end by themselves, and Flower does not notice
         processes.strike_worker(name)
 
@@ -133,7 +134,7 @@ def test_without_noise_the_model_is_that_of_hospitals_in_memory(made: Path, proc
 
 def test_raw_records_are_refused_by_the_hospital(made: Path, processes: Processes) -> None:
     with pytest.raises(Refused, match="hospital-1.*arm pooled is not in its policy"):
-        submit.run(Coordinator(made / "coordinator"), parties.spec(made, "pooled"))
+        submit.run(Coordinator(made / "coordinator"), spec_of(made, "pooled"))
 
 
 def test_a_node_that_says_anothers_name_is_refused_by_the_name_of_its_key(made: Path, processes: Processes) -> None:
@@ -142,7 +143,7 @@ def test_a_node_that_says_anothers_name_is_refused_by_the_name_of_its_key(made: 
     parties.change(settings, name="hospital-2")
     try:
         with pytest.raises(Refused, match="hospital-3: the reply says that it comes from hospital hospital-2"):
-            submit.run(Coordinator(made / "coordinator"), parties.spec(made, "federated"))
+            submit.run(Coordinator(made / "coordinator"), spec_of(made, "federated"))
     finally:
         settings.write_text(own)
 
@@ -159,7 +160,7 @@ def test_foreign_code_is_not_run(made: Path, processes: Processes) -> None:
 
     try:
         with pytest.raises(Refused, match="hospital-1, hospital-2, hospital-3: The FAB could not be ver"):
-            submit.run(coordinator, parties.spec(made, "pooled"))
+            submit.run(coordinator, spec_of(made, "pooled"))
     finally:
         settings.write_text(own)
 
@@ -189,6 +190,11 @@ def test_a_certificate_of_another_authority_is_refused(made: Path, processes: Pr
 
     assert "SuperNode ID" not in said
     assert "certificate verify failed" in said.lower()
+
+
+def spec_of(made: Path, arm: str, **options: int) -> RunSpec:
+    """A run that does not wait for ten minutes where a hospital is lost; a message takes one at most."""
+    return replace(parties.spec(made, arm, **options), faults={"round_timeout": 240.0})
 
 
 def copied(made: Path, tmp_path: Path) -> HospitalFolder:
