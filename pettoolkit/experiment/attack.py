@@ -38,6 +38,7 @@ from pettoolkit.records import AttackFigure, Verdict, to_json
 if TYPE_CHECKING:
     from pettoolkit.records import Json
 
+DOCUMENT = "pettoolkit measured risk"
 SCHEMA_VERSION = 2
 """Of the JSON document; raised when a field changes its meaning or goes away."""
 
@@ -88,8 +89,8 @@ class RiskReport:
     columns: Mapping[str, tuple[str, ...]]
 
     def as_json(self) -> dict[str, Json]:
-        """The document; all but ``timing`` repeats under the same seed."""
-        data: dict[str, Json] = {"document": "pettoolkit measured risk", "schema_version": SCHEMA_VERSION}
+        """The document (:mod:`~pettoolkit.experiment.riskschema`); all but ``timing`` repeats under the same seed."""
+        data: dict[str, Json] = {"document": DOCUMENT, "schema_version": SCHEMA_VERSION}
         data |= to_json(self)
         timing = {m.name: {f.attack: round(f.seconds, 3) for f in m.figures} for m in self.releases}
         data["thresholds"] = {name: dataclasses.asdict(t) for name, t in THRESHOLDS.items()}
@@ -195,7 +196,7 @@ def check_out(out: Path) -> None:
 
 
 def write(report: RiskReport, out: Path) -> None:
-    """Write the JSON document.
+    """Write the JSON document; ``pettoolkit/experiment/risk.schema.json`` describes it.
 
     Raises
     ------

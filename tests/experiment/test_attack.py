@@ -22,6 +22,7 @@ from pettoolkit.records import NotMeasured
 from pettoolkit.report import risk
 from pettoolkit.synthesis.anonymise import anonymise
 from tests.attacks.hospital_rows import CONTRACT, people_rows
+from tests.experiment.test_riskschema import kept
 
 N = 400
 
@@ -84,7 +85,9 @@ def test_floor_and_ceilings_stand_beside_each_release_and_agree_with_it(folder: 
 def test_several_releases_are_measured_alone_and_together(folder: Path) -> None:
     other = anonymise(pd.concat([people_rows(N, 1), people_rows(N, 7)], ignore_index=True), CONTRACT, k=3)
     other.generalised.to_csv(folder / "again.csv", index=False)
-    found = measure(folder, "k3.csv", "again.csv").releases
+    report = measure(folder, "k3.csv", "again.csv")
+    found = report.releases
+    kept(report.as_json())
     assert [m.name for m in found] == [str(folder / "k3.csv"), str(folder / "again.csv"), "all releases together"]
     assert [f.attack for f in found[2].figures] == ["intersection"]
     hashes = {str(folder / n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("k3.csv", "again.csv")}
@@ -204,7 +207,7 @@ def test_the_command_prints_text_for_people_and_writes_json(folder: Path, capsys
     asked += ["--release", str(folder / "k3.csv"), "--attacks", "quick"]
     assert cli.main([*asked, "--out", str(folder / "risk.json")]) == 0
     text = capsys.readouterr().out
-    document = json.loads((folder / "risk.json").read_text(encoding="utf-8"))
+    document = kept(json.loads((folder / "risk.json").read_text(encoding="utf-8")))
     assert text.splitlines() == risk.lines(document)
     assert "ABOVE a threshold" in text
     (strongest,) = [line for line in text.splitlines() if line.startswith("Strongest")]

@@ -21,7 +21,7 @@ _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 def schema() -> dict[str, Json]:
     """Describe a declaration; each frozen type is a definition by its own name."""
     definitions: dict[str, Json] = {}
-    root = _described(Declaration, definitions)
+    root = described(Declaration, definitions)
     definitions["Declaration"]["properties"]["schema_version"] = {"const": VERSION}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -36,7 +36,8 @@ def text() -> str:
     return json.dumps(schema(), indent=1) + "\n"
 
 
-def _described(kind: Any, definitions: dict[str, Json]) -> dict[str, Json]:
+def described(kind: Any, definitions: dict[str, Json]) -> dict[str, Json]:
+    """Describe a type; a frozen one is put into ``definitions`` and referred to."""
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if kind is NotMeasured:
@@ -44,18 +45,18 @@ def _described(kind: Any, definitions: dict[str, Json]) -> dict[str, Json]:
         return {"type": "object", "properties": why, "required": ["not_measured"], "additionalProperties": False}
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [_described(one, definitions) for one in arguments]}
+        return {"anyOf": [described(one, definitions) for one in arguments]}
     if origin is tuple:
-        return {"type": "array", "items": _described(arguments[0], definitions)}
+        return {"type": "array", "items": described(arguments[0], definitions)}
     if origin is not None and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": _described(arguments[1], definitions)}
+        return {"type": "object", "additionalProperties": described(arguments[1], definitions)}
     if kind.__name__ not in definitions:
         definitions[kind.__name__] = {}  # taken, before it is described
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
         definitions[kind.__name__] = {
             "type": "object",
-            "properties": {name: _described(hints[name], definitions) for name in names},
+            "properties": {name: described(hints[name], definitions) for name in names},
             "required": names,
             "additionalProperties": False,
         }
