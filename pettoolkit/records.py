@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEMA_VERSION = 1
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 """Raised whenever the numbers of a cell may change; finished cells of another version run again."""
 
 Json = Any  # a value that json.dumps takes: dict, list, str, int, float, bool or None

@@ -20,7 +20,8 @@ from pettoolkit.arms.encrypted_records.descent import shares
 from pettoolkit.arms.exchange import ask
 from pettoolkit.attacks.audit import audited
 from pettoolkit.attacks.inside import PARTS, PATIENT
-from pettoolkit.attacks.insider.outside import insider_views
+from pettoolkit.attacks.insider.outside import held_views, seen_views
+from pettoolkit.attacks.insider.views import RAW, HeldView
 from pettoolkit.attacks.models.membership import null_findings
 from pettoolkit.attacks.models.outside import model_view
 from pettoolkit.attacks.protocol import (
@@ -153,17 +154,20 @@ def on_mechanism(spec: RunSpec, outcome: Outcome, people: People, effort: Effort
 
 
 def on_insiders(spec: RunSpec, outcome: Outcome, people: People, effort: Effort, release: Attacked) -> Attacked:
-    """Attacks by the coordinator and by a hospital; a coordinator who only holds what is released, sees no more."""
+    """Attacks by the coordinator and by a hospital; a coordinator who only holds what is released, sees no more.
+
+    What is held stands beside the reason where what was seen can't be attacked.
+    """
+    views, found = held_views(spec), Attacked(not_run={})
+    if outcome.released_table is not None and not any(v.held == RAW for v in views if isinstance(v, HeldView)):
+        found += Attacked(tuple(map(_as_insider, release.findings)), tuple(map(_as_insider, release.null)))
     try:
-        views = insider_views(spec, outcome, people)
+        views += seen_views(spec, outcome, people)
     except NotRun as why:
-        return Attacked(not_run={"insider": str(why)})
-    found = Attacked(not_run={})
+        found += Attacked(not_run={"insider": str(why)})
     for view in views:
         findings, not_run = run_attacks(attacks_for(view), view, people, effort)
         found += Attacked(tuple(findings), tuple(null_findings(findings)), not_run)
-    if outcome.released_table is not None and not views:
-        found += Attacked(tuple(map(_as_insider, release.findings)), tuple(map(_as_insider, release.null)))
     return found
 
 

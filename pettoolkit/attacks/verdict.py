@@ -27,6 +27,7 @@ ROWS = "singling_out"
 
 NOTHING = NotMeasured("nothing was attacked")
 NONE_DECIDES = NotMeasured("no attack has enough patients to say anything")
+UNSEEN = NotMeasured("what might give something away was not attacked")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def verdict(
     shown: float | NotMeasured = NONE_DECIDES
     empty: float | NotMeasured = NONE_DECIDES
     threshold, name = known[EXCESS].value, ""
-    if told:
+    if missing and told and all(isinstance(f.evidence, Exact) and f.evidence.success == 0 for f in told):
+        shown = empty = UNSEEN  # a coordinator who holds nothing says nothing of a hospital that was not attacked
+    elif told:
         strongest = choose(told, known)
         name = name_of(strongest.figure)
         shown, threshold = reported(strongest, known)

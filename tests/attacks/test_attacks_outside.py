@@ -16,6 +16,7 @@ from pettoolkit.attacks.models.recipe import Central, Newton, Noisy, Rounds
 from pettoolkit.attacks.models.shadows import shadow_logits
 from pettoolkit.attacks.models.targets import choose
 from pettoolkit.attacks.protocol import Effort
+from pettoolkit.attacks.verdict import measured
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.hospital.policy import Policy
 from pettoolkit.records import DpSpec, MeasuredRisk, NotMeasured, Outcome, RunSpec, from_json, to_json
@@ -72,6 +73,42 @@ def test_released_tables_are_attacked_too() -> None:
         if outcome.released_table is not None:
             assert any(f.attack == "linkability" for f in risk.figures), arm
         assert any(f.attack == "stacked" for f in risk.figures) or "cost" in risk.not_run["membership"]
+
+
+NOISY = DpSpec(3.0, noise="shared")
+SUM = {"generator": "marginals", "scope": "secure_sum"}
+
+
+@pytest.mark.parametrize(
+    ("run_spec", "unseen"),
+    [
+        (spec("encrypted_aggregation"), False),
+        (spec("encrypted_aggregation", dp=NOISY, strategy="fedsgd", rounds=3), False),
+        (spec("encrypted_aggregation", dp=replace(NOISY, batch=64), strategy="fedsgd", rounds=3), True),
+        (spec("encrypted_statistics"), False),
+        (spec("encrypted_statistics", dp=NOISY, clip=3.5, rounds=2), True),
+        (spec("encrypted_records"), False),
+        (spec("synthetic", **SUM), True),
+        (spec("synthetic", dp=NOISY, **SUM), True),
+    ],
+    ids=["aggregation", "noisy", "batches", "statistics", "noisy statistics", "records", "counts", "noisy counts"],
+)
+def test_that_ciphertexts_tell_the_coordinator_nothing_stands_in_every_encrypted_cell(
+    run_spec: RunSpec, unseen: bool
+) -> None:
+    with grid(hospitals(run_spec)) as inner:
+        metered = MeteredGrid(inner)
+        outcome, people = coordinate(metered, run_spec), outside.people_of(metered, run_spec)
+    inside = outside.on_insiders(run_spec, outcome, people, SMALL, outside.Attacked())
+    (held,) = [f.figure for f in inside.findings if f.figure.attack == "held"]
+    assert (held.measure, held.success, held.site) == ("ciphertexts", 0.0, "*")
+    assert "nothing to attack" in held.note
+    assert ("insider" in (inside.not_run or {})) == unseen
+    if unseen:  # nothing of who was not attacked: no 0.00 that might be taken for a measurement
+        risk = measured(inside.findings, {}, insider_not_run=inside.not_run)
+        assert risk.verdict_insider.state == "undecided"
+        assert isinstance(risk.verdict_insider.figure, NotMeasured)
+        assert "risk/insider_max" not in risk_metrics(risk)
 
 
 def test_a_guarantee_stands_beside_its_figure() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pettoolkit.attacks.insider.views import HeldView
+from pettoolkit.attacks.insider.views import CIPHERTEXTS, NOTHING, RAW, HeldView
 from pettoolkit.attacks.protocol import Effort, Exact, Finding, People, finding, register
 
 SAID = {
-    "raw_records": (1.0, "holds the records themselves"),
-    "ciphertexts": (0.0, "holds ciphertexts and no key: nothing to attack (128-bit security; argued, not measured)"),
-    "nothing": (0.0, "holds nothing of any patient"),
+    RAW: (1.0, "holds the records themselves"),
+    CIPHERTEXTS: (0.0, "holds ciphertexts and no key: nothing to attack (128-bit security; argued, not measured)"),
+    NOTHING: (0.0, "holds nothing of any patient"),
 }
 
 

@@ -27,9 +27,12 @@ from pettoolkit.attacks.insider.gradients import each_gradient, flat, mean_of, m
 from pettoolkit.attacks.insider.regression import Share, as_update, cubic_steps, design, moments, of_others
 from pettoolkit.attacks.insider.views import (
     BOTH,
+    CIPHERTEXTS,
     COORDINATOR,
     HOSPITAL,
+    NOTHING,
     OTHERS,
+    RAW,
     HeldView,
     ObservedSum,
     SumsView,
@@ -96,8 +99,19 @@ class _Cell:
         return sum(map(len, self.rows.values()))
 
 
-def insider_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View]:
-    """What each insider of a finished cell saw.
+def held_views(spec: RunSpec) -> list[View]:
+    """What the coordinator holds anyway, whatever else can be seen: raw records, nothing, or ciphertexts."""
+    contract, scope = contract_of(spec), spec.options.get("scope")
+    held = CIPHERTEXTS if spec.arm.startswith("encrypted") or scope == "secure_sum" else ""
+    if spec.arm == "pooled" or scope == "one_on_pooled":
+        held = RAW
+    elif spec.arm == "local":
+        held = NOTHING
+    return [HeldView(contract, holder=f"the {COORDINATOR}", held=held)] if held else []
+
+
+def seen_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View]:
+    """What insiders of a finished cell saw beside what is held (:func:`held_views`).
 
     Raises
     ------
@@ -105,23 +119,27 @@ def insider_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View
         If it can't be seen from here.
     """
     contract = contract_of(spec)
-    pooled = spec.options.get("scope") == "one_on_pooled"
-    if spec.arm == "pooled" or pooled:
-        return [HeldView(contract, holder=f"the {COORDINATOR}", held="raw_records")]
     if spec.options.get("scope") == "secure_sum":
         raise NotRun("the sums of counts that hospitals decrypt are not attacked yet")
-    if spec.arm == "local":
-        return [HeldView(contract, holder=f"the {COORDINATOR}", held="nothing")]
-    encrypted = spec.arm.startswith("encrypted")
-    held: list[View] = [HeldView(contract, holder=f"the {COORDINATOR}", held="ciphertexts")] if encrypted else []
     if spec.arm in ("encrypted_statistics", "encrypted_records"):
-        return [*held, *_regression_views(spec, contract, people)]
+        return _regression_views(spec, contract, people)
     if spec.arm not in IN_ROUNDS:
-        return held
+        return []
     cell = _cell(spec, contract, outcome_, people)
     rounds = replay(cell)
     _check(cell, rounds, outcome_)
-    return [*held, *_round_views(cell, rounds, outcome_)]
+    return _round_views(cell, rounds, outcome_)
+
+
+def insider_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View]:
+    """All that each insider of a finished cell held or saw.
+
+    Raises
+    ------
+    NotRun
+        If a part of it can't be seen from here.
+    """
+    return [*held_views(spec), *seen_views(spec, outcome_, people)]
 
 
 def replay(cell: _Cell) -> list[Round]:

@@ -21,6 +21,9 @@ COORDINATOR, HOSPITAL, BOTH = "coordinator", "a hospital", "coordinator and a ho
 
 OTHERS = "all other hospitals"
 
+RAW, CIPHERTEXTS, NOTHING = "raw_records", "ciphertexts", "nothing"
+"""What an insider may hold without attacking."""
+
 
 @dataclass(frozen=True)
 class ObservedSum:
@@ -74,7 +77,7 @@ class UpdatesView(View):
 
 @dataclass(frozen=True, kw_only=True)
 class HeldView(View):
-    """What an insider holds without attacking: ``raw_records``, ``ciphertexts`` or ``nothing``."""
+    """What an insider holds without attacking: :data:`RAW`, :data:`CIPHERTEXTS` or :data:`NOTHING`."""
 
     holder: str
     held: str
