@@ -60,10 +60,12 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
     ------
     Refused
         If the policy does not grant the run, the hospital's own files can't be used, or its table is another than when
-        it first answered this run: old answers would be mixed with new ones.
+        it first answered this run: old answers would be mixed with new ones. A run to which nothing was answered yet,
+        since the table could not be used, is not bound to that table.
     """
     try:
-        name, policy, contract = folder.keys.name, folder.policy, resolved(folder.contract)
+        name, policy, written = folder.keys.name, folder.policy, folder.contract
+        contract = resolved(written)
     except PetError as error:
         raise _unusable(folder, "settings", error) from None
     asked = wire.read_request(message.content)
@@ -72,15 +74,23 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
     spec = spec_of(asked.spec)
     policy.admit(name, asked.arm, spec)
 
-    def computed() -> bytes:
-        site = _site(folder, name, policy, contract, rows_of(folder))
-        return wire.dump(respond(site, message).content)
-
+    state = state_of(folder, written)
     if asked.action == LEDGER:
-        return respond(_site(folder, name, policy, contract, rows_of(folder)), message)
-    now = _state_of_table(folder).encode()
-    if once(FileStore(folder.state / "began"), spec.run_id, lambda: now) != now:
-        raise Refused(f"hospital {name}: its table has changed since it first answered this run (run another seed)")
+        return respond(_site(folder, name, policy, contract, rows_of(folder, state)), message)
+
+    begun, now = FileStore(folder.state / "began"), state.encode()
+    changed = Refused(f"hospital {name}: its table has changed since it first answered this run (run another seed)")
+    if begun.get(spec.run_id) not in (None, now):
+        raise changed
+
+    def computed() -> bytes:
+        rows = rows_of(folder, state)
+        # Not before: a table that can't be used binds the run to nothing. Not after: the answer may spend.
+        with begun.lock(spec.run_id):
+            if once(begun, spec.run_id, lambda: now) != now:
+                raise changed
+        return wire.dump(respond(_site(folder, name, policy, contract, rows), message).content)
+
     store = FileStore(folder.state / "answers")
     key = wire.digest(message.content)
     with store.lock(key):
@@ -88,8 +98,13 @@ def answered(folder: HospitalFolder, message: Message) -> Message:
     return Message(wire.load(kept), reply_to=message)
 
 
-def rows_of(folder: HospitalFolder) -> pd.DataFrame:
+def rows_of(folder: HospitalFolder, state: str) -> pd.DataFrame:
     """This hospital's rows; checked once for each state of its table and contract, then read as they were kept.
+
+    Parameters
+    ----------
+    state
+        What :func:`state_of` gave: rows of another state are not kept, nor given.
 
     Raises
     ------
@@ -98,21 +113,29 @@ def rows_of(folder: HospitalFolder) -> pd.DataFrame:
     """
     try:
         store = FileStore(folder.state / "table")
-        return pd.read_parquet(io.BytesIO(once(store, _state_of_table(folder), lambda: _read(folder))))
+        return pd.read_parquet(io.BytesIO(once(store, state, lambda: _read(folder, state))))
     except (PetError, OSError) as error:
         raise _unusable(folder, "table", error) from None
 
 
-def _state_of_table(folder: HospitalFolder) -> str:
-    """Digest of table and contract as they are now."""
+def state_of(folder: HospitalFolder, contract: Contract) -> str:
+    """Digest of a hospital's table as it is now, under a contract.
+
+    Raises
+    ------
+    Refused
+        If the table can't be read.
+    """
     try:
-        return hashlib.sha256(folder.table.read_bytes() + folder.contract.digest().encode()).hexdigest()
+        return hashlib.sha256(folder.table.read_bytes() + contract.digest().encode()).hexdigest()
     except (PetError, OSError) as error:
         raise _unusable(folder, "table", error) from None
 
 
-def _read(folder: HospitalFolder) -> bytes:
+def _read(folder: HospitalFolder, state: str) -> bytes:
     tables, _ = load_tables([folder.table], folder.folder / "contract.yaml")
+    if state_of(folder, folder.contract) != state:
+        raise BadInput(f"{folder.table}: it, or its contract, was changed while it was read")
     if len(tables) != 1:
         raise BadInput(f"{folder.table}: holds rows of {len(tables)} hospitals ({', '.join(tables)}), not of one")
     buffer = io.BytesIO()

@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from pettoolkit.cohort.tables import resolved
 from pettoolkit.deployment import init
 from pettoolkit.deployment.folders import Coordinator, HospitalFolder
-from pettoolkit.deployment.hospital import answered, rows_of
+from pettoolkit.deployment.hospital import answered, rows_of, state_of
 from pettoolkit.federation.host import sanitised
 from pettoolkit.federation.inprocess import InProcessGrid
 from pettoolkit.hospital.site import Site
@@ -52,7 +52,8 @@ def table(site: str) -> pd.DataFrame:
 
 def rows_in(made: Path, name: str) -> pd.DataFrame:
     """Patients of a hospital's table as its own process reads them."""
-    return rows_of(HospitalFolder(made / name))
+    folder = HospitalFolder(made / name)
+    return rows_of(folder, state_of(folder, folder.contract))
 
 
 def change(file: Path, **keys: Any) -> None:

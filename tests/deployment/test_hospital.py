@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pettoolkit.arms.app import coordinate
+from pettoolkit.cohort.tables import load_tables
 from pettoolkit.deployment.coordinator import carry_out
 from pettoolkit.deployment.folders import HospitalFolder
-from pettoolkit.deployment.hospital import rows_of
 from pettoolkit.errors import SiteFailed
 from pettoolkit.evaluation.outside import score
 from pettoolkit.evaluation.predictions import SitePredictions
@@ -181,9 +183,7 @@ def test_what_is_wrong_with_its_table_stays_inside(made: Path, capsys: pytest.Ca
 
 
 def test_kept_rows_are_those_of_the_table(made: Path) -> None:
-    folder = HospitalFolder(made / "hospital-1")
-
-    first, again = rows_of(folder), rows_of(folder)
+    first, again = parties.rows_in(made, "hospital-1"), parties.rows_in(made, "hospital-1")
 
     assert first.equals(again)
     assert first.equals(parties.table("east")[list(first.columns)].astype(first.dtypes.to_dict()))
@@ -206,3 +206,47 @@ def test_a_run_is_answered_from_one_state_of_the_table(
     for name in parties.NAMES:
         parties.change(made / name / "policy.yaml", seeds=[0, 1])
     carry_out(parties.grid(made), replace(spec, seed=1))
+
+
+@pytest.mark.parametrize("file", ["table/hospital-1.csv", "contract.yaml"])
+def test_a_run_that_found_no_usable_table_goes_on_once_it_is_mended(made: Path, file: str) -> None:
+    """Nothing was answered, so there is nothing with which new answers could be mixed."""
+    spec = parties.spec(made, "federated", rounds=1)
+    mended = made / "hospital-1" / file
+    good = mended.read_text()
+    if file == "contract.yaml":
+        columns = yaml.safe_load(good)["columns"]
+        columns[1]["high"] = columns[1]["low"] + 1
+        parties.change(mended, columns=columns)
+    else:
+        mended.write_text(good.replace("\neast-7,", "\neast-7,4711", 1))
+    assert mended.read_text() != good
+    with pytest.raises(SiteFailed, match="hospital-1: its table can't be used"):
+        carry_out(parties.grid(made), spec)
+
+    mended.write_text(good)
+
+    carry_out(parties.grid(made), spec)
+
+
+def test_a_table_that_is_exchanged_while_it_is_read_is_not_answered_from(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and the digest under which they are kept, and answers given, belong together."""
+    spec = parties.spec(made, "federated", rounds=1)
+    table = made / "hospital-1" / "table" / "hospital-1.csv"
+    exchanged = iter(["".join(table.read_text().splitlines(keepends=True)[:-20])])
+
+    def exchange(files: list[Path], contract: Path) -> Any:
+        if files == [table]:
+            for text in exchanged:
+                table.write_text(text)
+        return load_tables(files, contract)
+
+    monkeypatch.setattr("pettoolkit.deployment.hospital.load_tables", exchange)
+    with pytest.raises(SiteFailed, match="hospital-1: its table can't be used"):
+        carry_out(parties.grid(made), spec)
+
+    carry_out(parties.grid(made), spec)
+
+    assert len(parties.rows_in(made, "hospital-1")) == len(parties.table("east")) - 20
