@@ -133,7 +133,7 @@ def run(
             config_text=config.text(),
         )
     _print(config.name, found.cells, output, lambda cells: terminal.comparison(cells, found.summaries, found.together))
-    page = _compared(config, experiment, found)
+    page = _compared(config, experiment, found, sets or ())
     if output is Format.table:
         _suggest(experiment, config.tracking.dir, page)
     if any(cell.status == "failed" for cell in found.cells):
@@ -638,15 +638,16 @@ def _print(name: str, cells: Sequence[Reported], output: Format, table: Any) -> 
         terminal.console().print(table(cells))
 
 
-def _compared(config: ExperimentConfig, experiment: str, found: Comparison) -> Path | None:
+def _compared(config: ExperimentConfig, experiment: str, found: Comparison, sets: Sequence[str]) -> Path | None:
     """Attach the comparison report in MLflow; if that fails, the run has not, and how to do it again is said."""
     from pettoolkit.experiment import report as reporting
 
     try:
         return reporting.attach(config, experiment, found)
-    except PetError as error:
-        again = f"{_program()} report {shlex.quote(experiment)}"
-        print(f"the comparison was not attached in MLflow: {error} (again: {again})", file=sys.stderr)
+    except Exception as error:  # whatever it is, the cells are finished and must not be called failed
+        why = str(error) if isinstance(error, PetError) else f"unexpected {type(error).__name__}: {error}"
+        again = shlex.join([_program(), "report", experiment, *(part for each in sets for part in ("--set", each))])
+        print(f"the comparison was not attached in MLflow: {why} (again: {again})", file=sys.stderr)
         return None
 
 

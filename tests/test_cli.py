@@ -59,11 +59,11 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     return stand_in
 
 
-def attached(monkeypatch: pytest.MonkeyPatch, what: Path | BadInput) -> None:
+def attached(monkeypatch: pytest.MonkeyPatch, what: Path | Exception) -> None:
     """Let the report be attached there, or fail."""
 
     def attach(*_: Any) -> Path:
-        if isinstance(what, BadInput):
+        if isinstance(what, Exception):
             raise what
         return what
 
@@ -78,14 +78,19 @@ def test_a_run_ends_with_the_page_that_compares(
     assert "The comparison as one page: mlruns/comparison.html" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("error", [BadInput("the disk is full"), RuntimeError("the disk is full")])
 def test_a_page_that_could_not_be_attached_does_not_fail_the_run(
-    experiment: str, runner: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    experiment: str,
+    runner: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
 ) -> None:
-    attached(monkeypatch, BadInput("the disk is full"))
-    assert cli.main(["run", experiment]) == cli.DONE
+    attached(monkeypatch, error)
+    assert cli.main(["run", experiment, "--set", "tracking.dir=a b"]) == cli.DONE
     said = capsys.readouterr()
     assert "the disk is full" in said.err
-    assert f"report {experiment}" in said.err
+    assert f"report {experiment} --set 'tracking.dir=a b'" in said.err
     assert "as one page" not in said.out
 
 

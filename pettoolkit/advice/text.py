@@ -178,7 +178,7 @@ def _technology(row: Json, margin: float) -> list[str]:
 
 def _risk(row: Json) -> str:
     risk = row["risk"]
-    epsilon = "no guarantee" if _missing(row["epsilon"]) else f"epsilon {row['epsilon']:.3g}, delta {row['delta']:.1g}"
+    epsilon = "no guarantee" if _missing(row["epsilon"]) else f"epsilon {row['epsilon']:.3g}, delta {row['delta']:g}"
     if "not_measured" in risk:
         return f"not measured ({risk['not_measured']}); {epsilon}"
     verdicts = f"release {risk['release']}, insiders {risk['insider']}"

@@ -14,6 +14,7 @@ from pettoolkit.evaluation.intervals import Predictions, ResampledSite, resample
 from pettoolkit.evaluation.predictions import from_bytes
 from pettoolkit.experiment.cells import CellReport, Comparison
 from pettoolkit.experiment.config import ExperimentConfig
+from pettoolkit.experiment.notes import DROPPED
 from pettoolkit.records import RunResult
 from pettoolkit.report.comparison.content import Facts, html
 from pettoolkit.report.comparison.rows import Difference, Row, reference, rows, setting
@@ -71,8 +72,7 @@ def report(config: ExperimentConfig, file: str, out: Path | None = None) -> Writ
 def attach(config: ExperimentConfig, file: str, found: Comparison) -> Path | None:
     """Attach the comparison of a run that has just ended, and return where it lies.
 
-    Nothing is written, and None returned, where no cell is finished, or where no cell is new and a report about the
-    same cells is there.
+    Nothing is written, and None returned, where no cell is finished, or where a report about the same cells is there.
     """
     from pettoolkit.tracking.store import Store
 
@@ -80,7 +80,7 @@ def attach(config: ExperimentConfig, file: str, found: Comparison) -> Path | Non
     if not about:
         return None
     with Store(Path(config.tracking.dir)) as store:
-        if store.has_report(config.name, about) and not any(cell.status == "done" for cell in found.cells):
+        if store.has_report(config.name, about):
             return None
         text = written(config, file, found, store.load_predictions)
         with store.lock():
@@ -88,8 +88,8 @@ def attach(config: ExperimentConfig, file: str, found: Comparison) -> Path | Non
 
 
 def _cells(found: Comparison) -> list[str]:
-    """Hashes of the finished cells."""
-    return sorted(cell.result.config_hash for cell in found.cells if cell.result is not None)
+    """Run ids of the finished cells: a cell that is run again is another one."""
+    return sorted(cell.run_id for cell in found.cells if cell.result is not None and cell.run_id)
 
 
 def written(config: ExperimentConfig, file: str, found: Comparison, predictions: Callable[[str], bytes]) -> str:
@@ -102,6 +102,13 @@ def written(config: ExperimentConfig, file: str, found: Comparison, predictions:
         seeds=tuple(sorted({cell.spec.seed for cell in found.cells if cell.result is not None})),
         notes=tuple(found.together.splitlines()),
         troubles=tuple(_troubles(found.cells)),
+        dropped=tuple(
+            note
+            for cell in found.cells
+            if cell.result is not None
+            for note in cell.result.notes
+            if note.startswith(DROPPED)
+        ),
     )
     return html(table, *differences(table, found.cells, predictions), facts)
 

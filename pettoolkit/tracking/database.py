@@ -31,6 +31,7 @@ _ELSEWHERE = "or choose another folder with --set tracking.dir=DIR"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _TEXTS = {
     "database or disk is full": f"no space left (make some, {_ELSEWHERE}; what is finished is kept)",
+    "database is locked": "another program writes there (end it, then again; what is finished is kept)",
     "readonly database": f"can't be written to (change its permissions, {_ELSEWHERE})",
     "unable to open database file": f"can't be opened (check its permissions, {_ELSEWHERE})",
     "disk I/O error": f"the disk failed or is full (make space, {_ELSEWHERE}; what is finished is kept)",

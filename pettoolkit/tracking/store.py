@@ -260,7 +260,7 @@ class Store:
         Parameters
         ----------
         cells
-            Hashes of the cells that it is about.
+            MLflow's run ids of the cells that it is about.
 
         Returns
         -------
@@ -275,9 +275,9 @@ class Store:
             return run_id, self._folder(self._open().get_run(run_id)) / artifacts.COMPARISON
 
     def has_report(self, experiment: str, cells: Sequence[str]) -> bool:
-        """Whether a comparison report about exactly these cells (their hashes) is stored."""
-        about = digest_of(list(cells))
-        return bool(self._search(experiment, f"tags.`pet.kind` = '{REPORT}' and tags.`pet.cells` = '{about}'"))
+        """Whether a comparison report about exactly these cells (their run ids) is stored."""
+        about = f"tags.`pet.kind` = '{REPORT}' and tags.`pet.cells` = '{digest_of(list(cells))}'"
+        return bool(self._search(experiment, f"{about} and attributes.status = 'FINISHED'"))
 
     def has_summary(self, experiment: str, summary: Summary, seeds: Sequence[int]) -> bool:
         """Whether there is a summary of this variant that belongs to these seeds."""

@@ -29,6 +29,7 @@ PORT = 5000
 START_SECONDS = 120
 """MLflow answers within 5-10 s on an idle machine."""
 _LINKS = 10
+_REPORTS = "tags.`pet.kind` = 'report' and attributes.status = 'FINISHED'"
 TABLE, CHART = "compareRunsMode=TABLE", "compareRunsMode=CHART"
 """How MLflow's page shows the runs."""
 
@@ -113,9 +114,7 @@ def report_links(directory: Path, experiments: Sequence[str]) -> dict[str, str]:
     with explained(directory):
         for name in experiments:
             known = client.get_experiment_by_name(name)
-            runs = (
-                client.search_runs([known.experiment_id], "tags.`pet.kind` = 'report'", max_results=1) if known else []
-            )
+            runs = client.search_runs([known.experiment_id], _REPORTS, max_results=1) if known else []
             for run in runs:
                 where = f"/#/experiments/{known.experiment_id}/runs/{run.info.run_id}/artifacts/{COMPARISON}"
                 found[name] = f"{where}?workflowType=machine_learning"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pettoolkit.advice.decide import advise
 from pettoolkit.advice.situation import Situation
 from pettoolkit.advice.text import WIDTH, lines, short
@@ -87,6 +89,8 @@ def test_words_and_figures_are_explained_and_what_is_ruled_out_has_no_conditions
     assert "Epsilon, delta: of each patient" in text
     assert "strongest attack 0.00 (-0.03 to 0.03)" in brief(technology("local", 1.2, risk=attacked(-0.001, -0.001)))
     assert "Epsilon, delta" not in brief()
+    larger = replace(guarantee(3), delta=1.4e-5)
+    assert "delta 1.4e-05" in brief(ROWS[0], technology("federated", 1.2, guaranteed=larger)), "delta looks smaller"
     assert "what is left if the coordinator" not in text
     assert "what is left if the coordinator and a hospital collude" in brief(ROWS[0], private, may_collude="yes")
 

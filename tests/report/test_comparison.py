@@ -237,6 +237,16 @@ def test_rows_that_train_on_other_patients_are_not_said_to_share_them(text: str)
     assert "Not all were trained on the same patients" in html(rows(lines(cells)), [], [], FACTS)
 
 
+def test_rows_of_other_seeds_or_without_a_dropped_hospital_are_not_said_to_share_patients() -> None:
+    seeds = [done(spec("pooled", seed=0), SITES), done(spec("federated", seed=7), SITES)]
+    assert "some lack results of seeds" in html(rows(lines(seeds)), [], [], FACTS)
+    same = [done(spec(arm), SITES) for arm in ("pooled", "federated")]
+    without = replace(FACTS, dropped=("went on without hospital b from round 2",))
+    assert "Not all were trained on the same patients: went on without hospital b" in html(
+        rows(lines(same)), [], [], without
+    )
+
+
 def test_more_hospitals_in_training_are_a_curve() -> None:
     cells = [done(spec("federated", sites=names), dict.fromkeys(names, 0.7)) for names in (("a",), ("a", "b"))]
     text = html(rows(lines(cells)), [], [], FACTS)

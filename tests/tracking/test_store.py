@@ -230,6 +230,14 @@ def test_a_full_disk_under_the_database_is_the_same_line(tmp_path):
         database.execute("INSERT INTO t VALUES (zeroblob(100000))")
 
 
+def test_a_database_that_another_program_writes_to_is_one_clear_line(tmp_path):
+    writing = sqlite3.connect(tmp_path / DATABASE)
+    writing.execute("CREATE TABLE t (x)")
+    writing.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(BadInput, match="another program writes there"), explained(tmp_path):
+        sqlite3.connect(tmp_path / DATABASE, timeout=0).execute("INSERT INTO t VALUES (1)")
+
+
 def test_a_folder_that_can_not_be_made_is_one_clear_line(tmp_path):
     (tmp_path / "mlruns").write_text("a file")
     with (
@@ -435,9 +443,12 @@ def test_a_report_is_a_run_of_its_own_and_the_newest_is_kept(tmp_path):
 def test_a_report_is_known_by_the_cells_it_is_about(tmp_path):
     store = Store(tmp_path)
     with store, store.lock():
-        store.log_report("example", "<p>new</p>", ["one", "two"])
+        run_id, _ = store.log_report("example", "<p>new</p>", ["one", "two"])
     assert store.has_report("example", ["one", "two"])
     assert not store.has_report("example", ["one"])
+    with store.lock():
+        store._open().set_terminated(run_id, "KILLED")
+    assert not store.has_report("example", ["one", "two"]), "one that was interrupted counts"
     assert not store.has_report("another", ["one", "two"])
 
 

@@ -36,6 +36,8 @@ class Facts:
     """Lines under the table: alone or together, what all guarantees add up to, what the contract leaves open."""
     troubles: tuple[str, ...] = ()
     """Cells without a result, and why."""
+    dropped: tuple[str, ...] = ()
+    """Notes of cells that went on without a hospital."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def context(
         "said_p": said_p,
         "compared_pairs": len(others),
         "names": names,
-        "same": _same(rows),
+        "same": _same(rows, facts.dropped),
         "unseen": any(row.line.spec.unseen for row in rows),
         "margin": MARGIN,
         "columns": columns,
@@ -247,11 +249,19 @@ def _out_of_band(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     return found
 
 
-def _same(rows: Sequence[Row]) -> str:
-    """What all rows have in common; a row that trains on fewer hospitals or patients has not seen the same."""
-    specs = [row.line.spec for row in rows]
-    if len({(spec.sites, spec.unseen, spec.patients_per_site, spec.options.get("rows")) for spec in specs}) == 1:
+def _same(rows: Sequence[Row], dropped: Sequence[str]) -> str:
+    """What all rows have in common; a row of fewer hospitals, patients or seeds has not seen the same."""
+    of_each = [[result.spec for result in row.line.results] for row in rows]
+    seen = {
+        frozenset((s.seed, s.sites, s.unseen, s.patients_per_site, s.options.get("rows")) for s in specs)
+        for specs in of_each
+    }
+    if len(seen) == 1 and not dropped:
         return "All were trained and tested on the same patients."
+    if len({frozenset(s.seed for s in specs) for specs in of_each}) > 1:
+        return "Not all were trained and tested on the same patients: some lack results of seeds that others have."
+    if dropped:
+        return f"Not all were trained on the same patients: {'; '.join(dict.fromkeys(dropped))}."
     return "Not all were trained on the same patients: the names of the technologies say where they differ."
 
 
