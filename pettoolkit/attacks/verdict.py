@@ -214,8 +214,16 @@ def _open(
         for f, i, t in judged
         if i.high > t and name_of(f.figure) not in left_out
     ]
-    wanted = [needed(f, i, t) for f, i, t in judged if name_of(f.figure) in left_out and f.figure.measure != ROWS]
-    enough = f" (about {max(wanted)}, and as many control patients, would do for all)" if wanted else ""
+    wanted = [
+        (name_of(f.figure), needed(f, i, t))
+        for f, i, t in judged
+        if name_of(f.figure) in left_out and f.figure.measure != ROWS and f.figure.details.get("reach", 1.0) >= 1
+    ]
+    names = list(dict.fromkeys(name for name, _ in wanted))
+    whom = "all" if len(names) == len(left_out) else ", ".join(names)
+    enough = (
+        f" (about {max(n for _, n in wanted)}, and as many control patients, would do for {whom})" if wanted else ""
+    )
     parts = [
         *spans[:3],
         *([f"too few patients for {', '.join(left_out)}{enough}"] if left_out else []),

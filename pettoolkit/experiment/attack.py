@@ -328,7 +328,7 @@ def _together(
 ) -> Measured:
     """All releases of real rows together; of synthetic ones, in which nobody is, only where there is nothing else.
 
-    Who has all of them has each of them: together they are no better than the worst one alone.
+    Who has all of them has each of them: together they are no better than the worst one alone, of whatever kind.
     """
     real = [view for view in views.values() if view.source != "synthetic"]
     chosen = real if len(real) > 1 else list(views.values())
@@ -337,7 +337,7 @@ def _together(
     view = replace(chosen[0], releases=frames, source=" and ".join(sources))
     several = [a for a in attacks_for(view, plugins) if a.name == "intersection"]
     found, not_run = run_attacks(several, view, people, effort)
-    judged = _no_better(verdict(found, view="release", not_run=not_run), [m for m in alone if m.name in frames])
+    judged = _no_better(verdict(found, view="release", not_run=not_run), alone)
     rows = sum(len(frame) for frame in frames.values())
     notes = (f"of {len(frames)} releases; the figures are of what all of them allow together, and of nothing else",)
     files = {name: sha256_of(Path(name)) for name in frames}

@@ -73,6 +73,19 @@ def test_what_is_left_out_says_how_many_patients_would_do() -> None:
     assert re.search(r"too few patients for few linkability \(about \d+, and as many control patients, would do", why)
 
 
+def test_patients_are_said_to_do_for_all_only_where_they_are_what_is_wanting_everywhere() -> None:
+    def of(measure: str, **details: float) -> Finding:
+        found = hits("s", 0.1, 0.1, 60)
+        return replace(found, figure=replace(found.figure, measure=measure, details=details))
+
+    few = [hits("l", 0.1, 0.1, 60), hits("c", 0.1, 0.1, 60)]
+    assert "control patients, would do for all)" in verdict(few, view="release").why
+    for other in (of("singling_out"), of("inference", reach=0.5)):  # released rows, more control patients: not this
+        why = verdict([*few, other], view="release").why
+        assert "would do for l linkability, c linkability)" in why
+        assert "for all" not in why
+
+
 def test_undecided_says_what_would_decide() -> None:
     found = verdict([hits("a", 0.11, 0.02, 1500)], view="release")
     assert found.state == "undecided"

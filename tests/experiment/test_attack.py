@@ -17,8 +17,8 @@ from pettoolkit.attacks import protocol
 from pettoolkit.attacks.protocol import QUICK
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment import attack as attacking
-from pettoolkit.experiment.attack import RiskReport, attack
-from pettoolkit.records import NotMeasured
+from pettoolkit.experiment.attack import Measured, RiskReport, attack
+from pettoolkit.records import NotMeasured, Verdict
 from pettoolkit.report import risk
 from pettoolkit.synthesis.anonymise import anonymise
 from tests.attacks.hospital_rows import CONTRACT, people_rows
@@ -95,6 +95,27 @@ def test_several_releases_are_measured_alone_and_together(folder: Path) -> None:
     # who has both has each: nobody may read "below" where one alone is above
     assert found[0].verdict.state == found[2].verdict.state == "above"
     assert f"{folder / 'k3.csv'}, {folder / 'again.csv'} alone is above" in found[2].verdict.why
+
+
+def test_all_together_are_no_better_than_a_synthetic_one_alone(folder: Path) -> None:
+    def judged(name: str, source: str, state: str) -> Measured:
+        return Measured(name, source, N, (), {}, Verdict(state, 0.0, 0.09, state))
+
+    k3, again, copy = str(folder / "k3.csv"), str(folder / "again.csv"), str(folder / "copy.csv")
+    anonymise(people_rows(N, 1), CONTRACT, k=5).generalised.to_csv(again, index=False)
+    people_rows(N, 1).to_csv(copy, index=False)
+    views = attacking._views([Path(k3), Path(again), Path(copy)], CONTRACT, None)
+    assert [v.source for v in views.values()] == ["anonymised", "anonymised", "synthetic"]
+    alone = [
+        judged(k3, "anonymised", "below"),
+        judged(again, "anonymised", "below"),
+        judged(copy, "synthetic", "above"),
+    ]
+    real, outside = (table.assign(**{attacking.SITE: "h"}) for table in (named(N, 1), named(N, 2)))
+    found = attacking._together(views, alone, attacking.people_of(real, outside, CONTRACT, 0), QUICK, ())
+    assert set(found.sha256) == {k3, again}  # its figures are of the two tables of real rows
+    assert found.verdict.state == "above"
+    assert found.verdict.why.startswith(f"{copy} alone is above")
 
 
 def test_the_same_seed_writes_the_same_document(folder: Path) -> None:
