@@ -19,12 +19,10 @@ from torch import Tensor
 
 from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
-from pettoolkit.arms.encrypted_records.descent import ahead
-from pettoolkit.arms.encrypted_records.scheme import plan_of
-from pettoolkit.arms.encrypted_statistics import fit
 from pettoolkit.arms.rounds import ServerState, server_step, settings_of
+from pettoolkit.attacks.insider.decrypted.outside import regression_views
 from pettoolkit.attacks.insider.gradients import each_gradient, flat, mean_of, minus
-from pettoolkit.attacks.insider.regression import Share, as_update, cubic_steps, design, moments, of_others
+from pettoolkit.attacks.insider.hospitals import bound_of_sums, rows_of
 from pettoolkit.attacks.insider.views import (
     BOTH,
     CIPHERTEXTS,
@@ -40,8 +38,6 @@ from pettoolkit.attacks.insider.views import (
 )
 from pettoolkit.attacks.protocol import NotRun, People, View
 from pettoolkit.cohort.contract import Contract
-from pettoolkit.cohort.features import encode, outcome
-from pettoolkit.encryption.records import plain_step
 from pettoolkit.models.dense import DenseNet, Params
 from pettoolkit.models.seeding import torch_generator
 from pettoolkit.models.training import Rows, sgd_epochs, to_arrays, to_params
@@ -122,7 +118,7 @@ def seen_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View]:
     if spec.options.get("scope") == "secure_sum":
         raise NotRun("the sums of counts that hospitals decrypt are not attacked yet")
     if spec.arm in ("encrypted_statistics", "encrypted_records"):
-        return _regression_views(spec, contract, people)
+        return regression_views(spec, contract, outcome_, people)
     if spec.arm not in IN_ROUNDS:
         return []
     cell = _cell(spec, contract, outcome_, people)
@@ -161,7 +157,7 @@ def replay(cell: _Cell) -> list[Round]:
 def _cell(spec: RunSpec, contract: Contract, outcome_: Outcome, people: People) -> _Cell:
     if len(people.members) > len(np.unique(people.members.patient)) and spec.dp is not None:
         raise NotRun("patients with several rows are clipped together, which the judge can't play again")
-    rows = _rows_of(spec, contract, people)
+    rows = rows_of(spec.sites, contract, people)
     net, initial = start(spec, contract)
     mechanism = None
     if spec.dp is not None:
@@ -171,15 +167,6 @@ def _cell(spec: RunSpec, contract: Contract, outcome_: Outcome, people: People) 
             raise NotRun("sums over random batches: who was in which is not seen")
     settings = settings_of(spec, None if spec.dp is None else sum(map(len, rows.values())))
     return _Cell(spec, contract, net, initial, rows, settings, mechanism)
-
-
-def _rows_of(spec: RunSpec, contract: Contract, people: People) -> dict[str, Rows]:
-    """The members of each hospital, encoded, in the order of its table."""
-    rows = {site: people.members.rows.loc[people.members.site == site] for site in spec.sites}
-    return {site: Rows(*(torch.from_numpy(f(each, contract)) for f in _XY)) for site, each in rows.items()}
-
-
-_XY: tuple[Callable[..., npt.NDArray[np.float32]], ...] = (encode, outcome)
 
 
 def _contribution(cell: _Cell, site: str, model: Params, number: int) -> Params:
@@ -257,36 +244,6 @@ def _round_views(cell: _Cell, rounds: list[Round], outcome_: Outcome) -> list[Vi
     return views
 
 
-def _regression_views(spec: RunSpec, contract: Contract, people: People) -> list[View]:
-    """A hospital decrypts the sums of rounds, or refreshes the weights of steps, and subtracts its own rows' part."""
-    if spec.dp is not None:
-        raise NotRun("a hospital's view of noisy encrypted sums can't be played again")
-    rows = _rows_of(spec, contract, people)
-    x, y = (
-        design(torch.cat([r.x for r in rows.values()])),
-        np.concatenate([r.y.double().numpy() for r in rows.values()]),
-    )
-    net, initial = start(spec, contract)
-    weights = np.concatenate([initial["layer0.bias"].numpy(), initial["layer0.weight"][0].numpy()], dtype=np.float64)
-    shares: list[Share] = []
-    if spec.arm == "encrypted_statistics":
-        own = max(sorted(rows), key=lambda site: len(rows[site]))
-        for _ in range(int(spec.options["rounds"])):
-            shares.append(moments(weights, logistic=spec.options["method"] == "newton"))
-            weights = fit.step(spec, fit.sums(spec, x, y, weights), weights)["weights"]
-    else:
-        own, plan, point = min(rows), plan_of(spec, contract, len(x)), weights
-        for number in range(1, int(spec.options["iterations"]) + 1):
-            shares.append(cubic_steps(point, plan.sigmoid))
-            new = plain_step(plan, x, y, point)
-            weights, point = new, ahead(new, weights, number)
-    note = f"{own}, which subtracts its own rows' part from what it decrypts"
-    sums = of_others(rows, own, shares)
-    updates = tuple(as_update(s, len(weights)) for s in sums)
-    read = UpdatesView(contract, net=net, start=initial, updates=updates, answer=None, others=sums[0].sites)
-    return [SumsView(contract, holder=HOSPITAL, sums=sums, note=note), read]
-
-
 def _hospitals_views(cell: _Cell, rounds: list[Round], chosen: list[Round], outcome_: Outcome) -> list[View]:
     """The largest hospital subtracts its own part from each round's sum: what is left is of the fewest patients."""
     own = max(sorted(cell.rows), key=lambda site: len(cell.rows[site]))
@@ -296,7 +253,7 @@ def _hospitals_views(cell: _Cell, rounds: list[Round], chosen: list[Round], outc
         cell.contract,
         holder=HOSPITAL,
         sums=tuple(_of_others(cell, each, tuple(weight), noise) for each in chosen),
-        bound=_bound_of_sums(cell, outcome_),
+        bound=bound_of_sums(cell.mechanism, len(cell.rows), outcome_.privacy),
         note=f"{own}, which subtracts its own part from each round's sum",
     )
     seen = tuple({OTHERS: mean_of(each.updates, weight)} for each in rounds)
@@ -392,20 +349,7 @@ def _bound_of_updates(cell: _Cell, outcome_: Outcome) -> AttackBound | NotMeasur
     if cell.mechanism is None or not isinstance(outcome_.privacy.guarantee, Guarantee):
         return NotMeasured("no guarantee, hence no bound")
     m = cell.mechanism
-    return _bound(m.quieter(1 / math.sqrt(m.honest_sites)), outcome_.privacy.guarantee)
-
-
-def _bound_of_sums(cell: _Cell, outcome_: Outcome) -> AttackBound | NotMeasured:
-    """For a hospital that knows its own part of the noise."""
-    if cell.mechanism is None or not isinstance(outcome_.privacy.guarantee, Guarantee):
-        return NotMeasured("no guarantee, hence no bound")
-    m, others = cell.mechanism, len(cell.rows) - 1
-    left = min(1.0, math.sqrt(others / m.honest_sites)) if m.honest_sites > 1 else 1.0
-    return _bound(m.quieter(left), outcome_.privacy.guarantee)
-
-
-def _bound(mechanism: Mechanism, stated: Guarantee) -> AttackBound:
-    return attack_bound([mechanism], stated.delta)
+    return attack_bound([m.quieter(1 / math.sqrt(m.honest_sites))], outcome_.privacy.guarantee.delta)
 
 
 def _answer(cell: _Cell) -> Callable[[Params, Tensor, Tensor], Params]:

@@ -17,11 +17,19 @@ Floats = npt.NDArray[np.float64]
 Share = Callable[[Tensor, Tensor, str], Floats]
 
 
-def moments(weights: Floats, *, logistic: bool) -> Share:
-    """What one patient adds to ``X'WX`` (upper triangle) and ``X'(y - p)`` at these weights, or to ``X'X``, ``X'y``."""
+def design(x: Tensor) -> Floats:
+    """Rows with a leading 1, (n, 1 + features)."""
+    return np.hstack([np.ones((len(x), 1)), x.double().numpy()])
+
+
+def moments(weights: Floats, *, logistic: bool, usable: Callable[[Tensor], Floats] = design) -> Share:
+    """What one patient adds to ``X'WX`` (upper triangle) and ``X'(y - p)`` at these weights, or to ``X'X``, ``X'y``.
+
+    ``usable`` makes the rows that are summed (clipped ones, under differential privacy).
+    """
 
     def share(x: Tensor, y: Tensor, site: str) -> Floats:
-        rows, outcomes = design(x), y.double().numpy()
+        rows, outcomes = usable(x), y.double().numpy()
         curvature, rest = np.ones(len(rows)), outcomes
         if logistic:
             p = 1 / (1 + np.exp(-np.clip(rows @ weights, -500, 500)))
@@ -59,8 +67,3 @@ def as_update(seen: ObservedSum, numbers: int) -> Mapping[str, Params]:
     """The last ``numbers`` of a sum, ``sum_i c_i (1, x_i)``, as one unit's gradient: of one patient it tells ``x``."""
     last = torch.from_numpy(seen.observed[-numbers:])
     return {OTHERS: {"layer0.weight": last[1:][None], "layer0.bias": last[:1]}}
-
-
-def design(x: Tensor) -> Floats:
-    """Rows with a leading 1, (n, 1 + features)."""
-    return np.hstack([np.ones((len(x), 1)), x.double().numpy()])

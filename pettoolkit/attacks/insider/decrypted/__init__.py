@@ -1,0 +1,1 @@
+"""What hospitals with the key decrypt, where no round of a model was shared."""
