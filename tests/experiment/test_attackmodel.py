@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +17,12 @@ from pettoolkit import cli
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment.attack import attack
 from pettoolkit.experiment.attackmodel import trained
+from pettoolkit.experiment.deployed import NO_ROWS
 from pettoolkit.experiment.execute import execute, weights_of
 from pettoolkit.hospital.site import Part, Site
-from pettoolkit.records import RunSpec
+from pettoolkit.records import RunResult, RunSpec, from_json, to_json
 from pettoolkit.report import risk
-from pettoolkit.tracking.artifacts import cell_files, write
+from pettoolkit.tracking.artifacts import as_json, cell_files, write
 from tests import small_cohort as small
 from tests.experiment.test_riskschema import kept
 
@@ -62,7 +67,10 @@ def test_a_saved_model_is_attacked_by_models_trained_alike(folder: Path) -> None
         attacks="quick",
     )
     (measured,) = found.releases
-    assert measured.notes == ()
+    (note,) = measured.notes
+    assert re.match(
+        r"13 of 413 rows stand beyond the first 55% of the run's order \(seed 0\), no more than chance", note
+    )
     assert (measured.source, measured.rows) == ("model", found.people["members"])
     assert {"membership_auc"} <= {f.measure for f in measured.figures}
     assert measured.verdict.state != "above"  # six rounds of logistic regression on 412 patients
@@ -72,15 +80,76 @@ def test_a_saved_model_is_attacked_by_models_trained_alike(folder: Path) -> None
 def test_who_hands_in_patients_that_were_not_trained_on_gets_them_left_out(folder: Path) -> None:
     weights, contract = folder / "weights.safetensors", small.CONTRACT
     right, _ = rows_of(folder / "real")
-    for where, said in (("real", ""), ("whole", "the run trained on")):
+    known = set(right["patient"])
+    whole, _ = rows_of(folder / "whole")
+    everybody = pd.concat([whole, rows_of(folder / "reference")[0]])
+    for rows in (whole, everybody, early(folder)):
+        chosen, note = trained(weights, rows, rows["site"].to_numpy(dtype=np.str_), contract)
+        members = set(rows.loc[chosen.tolist(), "patient"])
+        assert len(members ^ known) <= 3  # each part is cut by number, and rounded
+        assert note.startswith(f"the run trained on about {len(members)} of the {len(rows)} rows")
+
+
+def early(folder: Path) -> pd.DataFrame:
+    """Patients of training and validation: 65 % of the order, of whom a tenth of all was not trained on."""
+    spec = small.spec("federated")
+    sites = small.hospitals()
+    rows = pd.concat([table(s, spec, "train", "validation").assign(site=n) for n, s in sites.items()])
+    assert len(rows) > len(rows_of(folder / "real")[0]) + 70
+    return rows
+
+
+def variant(folder: Path, to: Path, *, deployed: bool = False, **spec: Any) -> Path:
+    """The weights beside the result of a run that differs in its spec."""
+    result = from_json(RunResult, json.loads((folder / "result.json").read_text()))
+    if deployed:
+        result = replace(result, privacy=replace(result.privacy, measured=NO_ROWS))
+    write(to, {"result.json": as_json(to_json(replace(result, spec=replace(result.spec, **spec))))})
+    return to / "weights.safetensors"
+
+
+def test_of_deployed_hospitals_nobody_is_thrown_out_by_a_split_that_is_not_theirs(folder: Path, tmp_path: Path) -> None:
+    spec = small.spec("federated")
+    salted = {name: Site(name, small.rows(name), small.CONTRACT, salt=name.encode()) for name in small.SITES}
+    rows = pd.concat([table(site, spec, "train").assign(site=name) for name, site in salted.items()])
+    sites = rows["site"].to_numpy(dtype=np.str_)
+    chosen, note = trained(variant(folder, tmp_path, deployed=True), rows, sites, small.CONTRACT)
+    assert chosen.all()
+    assert "deployed hospitals split by a secret of their own" in note
+    chosen, _ = trained(folder / "weights.safetensors", rows, sites, small.CONTRACT)
+    assert chosen.sum() < 0.7 * len(rows)  # what the open split would have made of them
+
+
+@pytest.mark.parametrize("arm", ["pooled", "federated"])
+def test_patients_of_an_unseen_hospital_are_no_members(folder: Path, tmp_path: Path, arm: str) -> None:
+    weights = variant(folder, tmp_path, arm=arm, sites=("east", "north"), unseen=("west",))
+    for where in ("real", "whole"):
         rows, site = rows_of(folder / where)
-        chosen, note = trained(weights, rows, site, contract)
-        assert note.startswith(said)
-        assert bool(note) == bool(said)
-        members, known = set(rows.loc[chosen, "patient"]), set(right["patient"])
-        assert members <= known
-        # without the reference patients the split ends a little earlier, at 55 % of 85 %
-        assert len(members) >= (0.8 * len(known) if said else len(known))
+        chosen, note = trained(weights, rows, site, small.CONTRACT)
+        assert set(site[chosen]) == {"east", "north"}
+        assert f"the run did not train on west: {(site == 'west').sum()} rows were left out" in note
+        assert abs(chosen.sum() - 275) <= 3
+    with pytest.raises(BadInput, match="its hospitals are west, those that trained east, north"):
+        trained(weights, rows[site == "west"], site[site == "west"], small.CONTRACT)
+    _, note = trained(weights, rows, np.full(len(rows), "together"), small.CONTRACT)
+    assert "rows of west, where the run did not train, can't be told" in note
+
+
+def test_the_limit_of_patients_holds_at_each_hospital(folder: Path, tmp_path: Path) -> None:
+    weights = variant(folder, tmp_path, arm="pooled", patients_per_site=60)
+    spec = replace(small.spec("pooled"), patients_per_site=60)
+    known = {p for site in small.hospitals().values() for p in table(site, spec, "train")["patient"]}
+    assert len(known) == 180
+    for where in ("real", "whole"):
+        rows, site = rows_of(folder / where)
+        chosen, note = trained(weights, rows, site, small.CONTRACT)
+        assert len(set(rows.loc[chosen, "patient"]) & known) >= 178
+        assert chosen.sum() == 180
+        assert "and 60 patients of each hospital" in note
+        chosen, note = trained(weights, rows, np.full(len(rows), "together"), small.CONTRACT)
+        assert chosen.sum() == 180
+        assert len(set(rows.loc[chosen, "patient"]) & known) >= 160
+        assert "--real does not tell hospitals apart" in note
 
 
 def rows_of(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:

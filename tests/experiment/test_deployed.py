@@ -12,6 +12,7 @@ from pettoolkit.deployment.coordinator import Deployed, carry_out
 from pettoolkit.deployment.folders import Coordinator
 from pettoolkit.errors import BadInput
 from pettoolkit.experiment import deployed, runner
+from pettoolkit.experiment.attackmodel import _salted
 from pettoolkit.experiment.config import ExperimentConfig
 from pettoolkit.experiment.load import load
 from pettoolkit.records import Models, NotMeasured, RunResult, RunSpec, from_json, to_json
@@ -148,3 +149,4 @@ def test_what_a_hospital_holds_back_has_its_reason(made: Path) -> None:
     assert result.per_site["hospital-2"]["auroc"] == deployed.HELD_BACK
     assert result.metrics["robustness/sites_undefined"] == 1
     assert any(note.startswith("hospital-2: no figures") for note in result.notes)
+    assert _salted(result)  # `attack --model` must know that the split is not the open one
