@@ -46,7 +46,7 @@ def start(party: Coordinator | HospitalFolder) -> int:
     argv = command(party)
     if isinstance(party, Coordinator):
         os.execvpe(argv[0], argv, environment(party))
-    return keep(argv, environment(party))
+    return keep(argv, environment(party), party.state / "let_in")
 
 
 def register(coordinator: Coordinator) -> dict[str, str]:

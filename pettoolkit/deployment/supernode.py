@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from pettoolkit.deployment.init import app_files
-from pettoolkit.deployment.keep import PARENT
+from pettoolkit.deployment.keep import LET_IN, PARENT
 from pettoolkit.federation import flower
 
 
@@ -23,5 +23,5 @@ def own_bundle() -> bytes:
 
 
 if __name__ == "__main__":
-    kept_by = os.environ.get(PARENT)
-    flower.run_supernode(own_bundle(), int(kept_by) if kept_by else None)
+    kept_by, let_in = os.environ.get(PARENT), os.environ.get(LET_IN)
+    flower.run_supernode(own_bundle(), int(kept_by) if kept_by else None, Path(let_in) if let_in else None)

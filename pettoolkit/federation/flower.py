@@ -307,7 +307,7 @@ def _patient() -> None:
     vars(http_retry)["RetryInvoker"] = invoker
 
 
-def run_supernode(own: bytes, parent: int | None = None) -> None:
+def run_supernode(own: bytes, parent: int | None = None, let_in: Path | None = None) -> None:
     """Be Flower's SuperNode, with the arguments of this process; it runs the app ``own`` and no other.
 
     Flower fetches the app of a run from the SuperLink, and would run whatever that sends. Here it gets this node's
@@ -320,6 +320,8 @@ def run_supernode(own: bytes, parent: int | None = None) -> None:
     ----------
     parent
         Process with which this one ends.
+    let_in
+        File that is made as soon as the SuperLink has let this node in.
     """
     from flwr.supercore.app_utils import start_parent_process_monitor
     from flwr.supercore.fab import Fab
@@ -333,6 +335,8 @@ def run_supernode(own: bytes, parent: int | None = None) -> None:
     def connected(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
         with connect(*arguments, **options) as parts:
             node_id, receive, send, get_run, _, *rest = parts
+            if let_in is not None:
+                let_in.touch()
             yield node_id, receive, send, get_run, lambda asked, _run: Fab(asked, own, {"valid_license": "own"}), *rest
 
     vars(node)["http_request_response"] = connected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -146,3 +147,29 @@ assert state.claim_task(task)
 assert (state.task_token_store[task].active_until - now()).total_seconds() > 140
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_supernode_says_that_it_was_let_in_and_not_before(tmp_path: Path) -> None:
+    code = """
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from flwr.supernode import cli, start_client_internal as node
+from pettoolkit.federation import flower
+said = Path(sys.argv[1])
+@contextmanager
+def connect(refused):
+    assert not said.exists()
+    if refused: raise RuntimeError("401")
+    yield tuple(range(8))
+def flower_supernode():
+    try:
+        with node.http_request_response(True): pass
+    except RuntimeError: pass
+    assert not said.exists()
+    with node.http_request_response(False) as parts: assert len(parts) == 8
+node.http_request_response, cli.flower_supernode = connect, flower_supernode
+flower.run_supernode(b"", None, said)
+assert said.exists()
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "let_in")], check=True, timeout=120)
