@@ -92,9 +92,12 @@ def crashed(reply: Message) -> bool:
 
 
 def passing(error: Exception) -> bool:
-    """Whether a call to a SuperLink failed for a reason that may pass: it was busy, out of reach or being restarted."""
+    """Whether a call to a SuperLink failed for a reason that may pass: it was busy, out of reach or being restarted.
+
+    A wrong certificate does not pass; a connection that ended during its handshake may.
+    """
     busy = isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
-    return busy or isinstance(error, httpx.TransportError)
+    return busy or (isinstance(error, httpx.TransportError) and "certificate" not in str(error).lower())
 
 
 class Packed(NamedTuple):

@@ -126,15 +126,29 @@ class PersistentGrid(Grid):
         list of Message
             At most one reply to each message, as if to its first sending. What a SuperLink says in a hospital's place
             (that it is not there) is a reply only when the time is over: until then the hospital may come back. So is
-            that the hospital's process died, unless it does so :data:`CRASHES` times.
+            that the hospital's process died, unless it does so :data:`CRASHES` times. Where the SuperLink itself can't
+            be called when the time is over, that is said in the place of whoever has not answered.
         """
         asked = list(messages)
-        start = self._clock()
-        end = start + (math.inf if timeout is None else timeout)
-        first = dict(zip(self._push(asked, end), asked, strict=True))
-        open_ = {identifier: identifier for identifier in first}
+        end = self._clock() + (math.inf if timeout is None else timeout)
         replies: dict[str, Message] = {}
         words: dict[str, Message] = {}  # why there is no reply yet, by the first sending
+        silent: list[Message] = []
+        try:
+            self._gather(asked, end, replies, words)
+        except Exception as error:
+            if not flower.passing(error) or self._clock() < end:
+                raise
+            why = f"the SuperLink could not be called any more: {error}"
+            missing = [m for m in asked if m.metadata.message_id not in {*replies, *words}]
+            silent = [flower.error_reply(m, flower.UNAVAILABLE, why) for m in missing]
+        return [*replies.values(), *words.values(), *silent]
+
+    def _gather(self, asked: list[Message], end: float, replies: dict[str, Message], words: dict[str, Message]) -> None:
+        """Fill in replies, and words for those that are still missing when the time is over."""
+        start = self._clock()
+        first = dict(zip(self._push(asked, end), asked, strict=True))
+        open_ = {identifier: identifier for identifier in first}
         crashes: Counter[str] = Counter()
         wait, due, look = self._again, start + self._again, start
         while len(replies) < len(first):
@@ -148,6 +162,7 @@ class PersistentGrid(Grid):
                     words[original] = reply
                 else:
                     replies[original] = reply
+                    words.pop(original, None)
             open_ = {sent: original for sent, original in open_.items() if original not in replies}
             now = self._clock()
             if now >= end:
@@ -162,10 +177,10 @@ class PersistentGrid(Grid):
                 missing = {}
             if missing:
                 open_ |= self._repeated(missing, end)
-                words = {i: word for i, word in words.items() if i not in missing}
+                for original in missing:
+                    words.pop(original, None)
             if len(replies) < len(first):
                 self._sleep(POLL)
-        return [*replies.values(), *(word for i, word in words.items() if i not in replies)]
 
     def _repeated(self, unanswered: dict[str, Message], end: float) -> dict[str, str]:
         """New identifiers of messages that are sent again, and whose they are."""

@@ -157,6 +157,51 @@ def test_a_superlink_that_refuses_a_call_is_not_called_again(monkeypatch: pytest
     assert clock.now == 0
 
 
+@pytest.mark.parametrize("call", ["pull_messages", "get_node_ids", "push_messages"])
+def test_what_came_before_a_superlink_failed_for_good_is_kept(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever is missing is dropped, and the reason said, as where a hospital is out of reach."""
+    inner = Lossy(lambda _: "gone" if call == "get_node_ids" else "lost")
+    grid, clock = persistent(inner)
+    theirs = getattr(inner, call)
+    monkeypatch.setattr(inner, call, lambda *given: server_error(503) if clock.now >= 5 else theirs(*given))
+
+    ok, word = grid.send_and_receive([request(1), request(2)], timeout=60)
+
+    assert (ok.metadata.src_node_id, ok.has_error()) == (1, False)
+    assert (word.metadata.src_node_id, flower.unreachable(word)) == (2, True)
+    assert ("not there" if call == "get_node_ids" else "the SuperLink could not be called") in word.error.reason
+    assert 60 <= clock.now < 70
+
+
+def test_of_a_superlink_that_always_fails_it_is_said_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Lossy(lambda _: "")
+    grid, clock = persistent(inner)
+    monkeypatch.setattr(inner, "push_messages", lambda _: server_error())
+
+    words = grid.send_and_receive([request(1), request(2)], timeout=60)
+
+    assert [w.metadata.src_node_id for w in words] == [1, 2]
+    assert all("the SuperLink could not be called" in w.error.reason for w in words)
+    assert clock.now >= 60
+
+
+def test_a_wrong_certificate_is_not_waited_out_and_a_broken_handshake_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Lossy(lambda _: "")
+    grid, clock = persistent(inner)
+    wrong = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+    monkeypatch.setattr(inner, "pull_messages", lambda _: raises(wrong))
+
+    with pytest.raises(httpx.ConnectError):
+        grid.send_and_receive([request(2)], timeout=100)
+
+    assert clock.now == 0
+    assert flower.passing(httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred (_ssl.c:983)"))
+
+
+def raises(error: Exception) -> NoReturn:
+    raise error
+
+
 def late_handshake() -> NoReturn:
     raise httpx.ConnectTimeout("_ssl.c:983: The handshake operation timed out")
 
