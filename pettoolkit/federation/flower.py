@@ -388,6 +388,7 @@ def _steady() -> None:
             push(state=Listening(state, worker.keep), object_store=object_store, **parts)
         except Unanswered:
             FLOWER_LOGGER.error("a message was not answered: the process for it ended; it can be asked again")
+            object_store.clear()  # it has one message at a time, and nothing else's contents
             state.delete_messages()
 
     vars(fleet_http_connection)["HeartbeatSender"] = lambda beat: sender(

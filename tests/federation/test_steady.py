@@ -125,6 +125,7 @@ assert errors == [late]
 def test_a_supernode_is_steady() -> None:
     """What is put in the place of Flower's own, in a process that can be spoilt."""
     code = """
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.corestate.in_memory_corestate import InMemoryCoreState
 from flwr.supernode import fleet_http_connection, start_client_internal as node
 from pettoolkit.federation import flower
@@ -141,7 +142,11 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.date import now
 store = ObjectStoreFactory().store()
 state = InMemoryNodeState(store)
+flower.identify()
+node._insert_message(Message(RecordDict({"model": ConfigRecord({"x": 1})}), 7, "query"), state, store)
+assert len(store) > 1
 node._push_messages(state=state, object_store=store, send=None, push_object=None)  # Flower's waits for ever
+assert len(store) == 0  # else each such message keeps its model in memory
 task = state.create_task(task_type=TaskType.CLIENT_APP, run_id=1, fab_hash="")
 assert state.claim_task(task)
 assert (state.task_token_store[task].active_until - now()).total_seconds() > 140
