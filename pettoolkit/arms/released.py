@@ -42,6 +42,11 @@ def table_of(tables: Sequence[pd.DataFrame], kind: str, *, guaranteed: bool) -> 
     }
 
 
+def rows_released(released: Mapping[str, Json]) -> pd.DataFrame:
+    """The table of :attr:`Outcome.released_table`: the inverse of :func:`table_of`."""
+    return pd.read_parquet(io.BytesIO(base64.b64decode(released["parquet"])))
+
+
 def figures_of(reported: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """What the generators' side says of its tables, over all of them, under the names of metrics.
 

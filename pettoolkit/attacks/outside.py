@@ -6,8 +6,6 @@ answer; where one does not, the risk is not measured, and the reason stands in i
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +16,7 @@ from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of
 from pettoolkit.arms.encrypted_records.descent import shares
 from pettoolkit.arms.exchange import ask
+from pettoolkit.arms.released import rows_released
 from pettoolkit.attacks.audit import audited
 from pettoolkit.attacks.inside import PARTS, PATIENT
 from pettoolkit.attacks.insider.outside import held_views, seen_views
@@ -45,7 +44,7 @@ from pettoolkit.cohort.features import feature_names
 from pettoolkit.errors import SiteFailed
 from pettoolkit.federation.metered import MeteredGrid
 from pettoolkit.privacy.events import Mechanism
-from pettoolkit.records import Guarantee, Json, MeasuredRisk, NotMeasured, Outcome, RunSpec, from_json
+from pettoolkit.records import Guarantee, MeasuredRisk, NotMeasured, Outcome, RunSpec, from_json
 
 EFFORTS = {"quick": QUICK, "full": FULL}
 
@@ -124,7 +123,7 @@ def on_table(spec: RunSpec, outcome: Outcome, people: People, effort: Effort) ->
     contract = contract_of(spec)
     view = TableView(
         contract=contract,
-        releases={"release": table_of(outcome.released_table)},
+        releases={"release": rows_released(outcome.released_table)},
         source=TABLES.get(str(outcome.released_table["kind"]), "synthetic"),
         quasi_identifiers=tuple(c.name for c in contract.quasi_identifiers),
         sensitive=tuple(c.name for c in contract.columns if c.sensitive),
@@ -173,11 +172,6 @@ def on_insiders(spec: RunSpec, outcome: Outcome, people: People, effort: Effort,
 
 def _as_insider(found: Finding) -> Finding:
     return replace(found, figure=replace(found.figure, view=INSIDER, note="the coordinator holds what is released"))
-
-
-def table_of(released: Mapping[str, Json]) -> pd.DataFrame:
-    """The table of :attr:`Outcome.released_table`."""
-    return pd.read_parquet(io.BytesIO(base64.b64decode(released["parquet"])))
 
 
 def _group(grid: MeteredGrid, spec: RunSpec, part: str) -> Group:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from pettoolkit.arms.common import contract_of
-from pettoolkit.attacks.outside import people_of, table_of
+from pettoolkit.arms.released import rows_released
+from pettoolkit.attacks.outside import people_of
 from pettoolkit.errors import BadInput, SiteFailed
 from pettoolkit.evaluation.intervals import Estimate
 from pettoolkit.federation.metered import MeteredGrid
@@ -62,7 +63,7 @@ def _measured(people: People, spec: RunSpec, outcome: Outcome) -> Declaration:
     reference = people.control, people.attacker
     given = Given(
         real=people.members.rows,
-        candidates={name: table_of(outcome.released_table)},
+        candidates={name: rows_released(outcome.released_table)},
         contract=contract_of(spec),
         real_name="training patients",
         hospital=people.members.site.astype(object),

@@ -37,13 +37,29 @@ class Fitted:
     trees: dict[int, Tree]
 
 
+TOGETHER = 4096
+"""So many patients are counted at a time: coarse tables of all pairs have hundreds of parts."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """One question: exact counts of (codes of shape (n, columns), classes of shape (n,)), as ``size`` numbers."""
+    """One question about (codes of shape (n, columns), classes of shape (n,)): how many patients, as ``size`` numbers.
+
+    ``where`` says in which of the numbers each patient is counted, shape (n, parts), -1 for none: once in each part.
+    """
 
     event: GuaranteeEvent
-    exact: Callable[[Ints, Ints], Floats]
+    where: Callable[[Ints, Ints], Ints]
     size: int
+
+    def exact(self, codes: Ints, label: Ints) -> Floats:
+        """The exact counts, shape (size,)."""
+        total = np.zeros(self.size)
+        for first in range(0, len(label), TOGETHER):
+            some = slice(first, first + TOGETHER)
+            places = self.where(codes[some], label[some])
+            total += histogram(places[places >= 0], self.size)
+        return total
 
 
 Stage = tuple[Question, ...]
@@ -64,7 +80,7 @@ def conversation(cells: Sequence[Cells], n_classes: int, patients: int, events: 
         Plan of :class:`~pettoolkit.synthesis.marginals.Marginals`.
     """
     named = {event.query: event for event in events}
-    (counted,) = yield (Question(named[COUNTS], lambda _, label: histogram(label, n_classes), n_classes),)
+    (counted,) = yield (Question(named[COUNTS], lambda _, label: label[:, None], n_classes),)
     sizes = on_simplex(counted, float(patients))
     shares = sizes / sizes.sum()
     columns = [event for event in events if event.query not in (COUNTS, SCREENING, TABLES)]
@@ -140,11 +156,15 @@ def _chosen(
     couples = list(itertools.combinations(range(len(cells)), 2))
     lengths = [sizes[i] * sizes[j] for i, j in couples]
 
-    def exact(codes: Ints, label: Ints) -> Floats:
-        coarse = [g[codes[:, j]] for j, g in enumerate(groups)]
-        return np.concatenate([histogram(coarse[i] * sizes[j] + coarse[j], sizes[i] * sizes[j]) for i, j in couples])
+    starts = np.cumsum([0, *lengths[:-1]])
 
-    (answer,) = yield (Question(event, exact, sum(lengths)),)
+    def where(codes: Ints, label: Ints) -> Ints:
+        coarse = [g[codes[:, j]] for j, g in enumerate(groups)]
+        return np.column_stack(
+            [s + coarse[i] * sizes[j] + coarse[j] for s, (i, j) in zip(starts, couples, strict=True)]
+        )
+
+    (answer,) = yield (Question(event, where, sum(lengths)),)
     shares = [np.bincount(g, weights=base) for g, base in zip(groups, overall, strict=True)]
     weights = np.zeros((len(cells), len(cells)))
     for (i, j), counted in zip(couples, np.split(answer, np.cumsum(lengths)[:-1]), strict=True):
@@ -172,10 +192,8 @@ def _tables(
     groups = [group_cells(c, base, FINE) for c, base in zip(cells, overall, strict=True)]
     sizes = [int(g.max()) + 1 for g in groups]
 
-    def of_pair(node: int, parent: int) -> Callable[[Ints, Ints], Floats]:
-        return lambda codes, _: histogram(
-            groups[parent][codes[:, parent]] * sizes[node] + groups[node][codes[:, node]], sizes[parent] * sizes[node]
-        )
+    def of_pair(node: int, parent: int) -> Callable[[Ints, Ints], Ints]:
+        return lambda codes, _: (groups[parent][codes[:, parent]] * sizes[node] + groups[node][codes[:, node]])[:, None]
 
     answers = yield tuple(Question(each, of_pair(*edge), sizes[edge[0]] * sizes[edge[1]]) for edge in edges)
     out: dict[int, Floats] = {}
@@ -208,6 +226,5 @@ def _tree(
     return forest(nodes)
 
 
-def _of_class(column: int, y: int, groups: Ints) -> Callable[[Ints, Ints], Floats]:
-    size = int(groups.max()) + 1
-    return lambda codes, label: histogram(groups[codes[label == y, column]], size)
+def _of_class(column: int, y: int, groups: Ints) -> Callable[[Ints, Ints], Ints]:
+    return lambda codes, label: np.where(label == y, groups[codes[:, column]], -1)[:, None]

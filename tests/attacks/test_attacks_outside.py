@@ -88,8 +88,8 @@ SUM = {"generator": "marginals", "scope": "secure_sum"}
         (spec("encrypted_statistics"), False),
         (spec("encrypted_statistics", dp=NOISY, clip=3.5, rounds=2), False),
         (spec("encrypted_records"), False),
-        (spec("synthetic", **SUM), True),
-        (spec("synthetic", dp=NOISY, **SUM), True),
+        (spec("synthetic", **SUM), False),
+        (spec("synthetic", dp=NOISY, **SUM), False),
     ],
     ids=["aggregation", "noisy", "batches", "statistics", "noisy statistics", "records", "counts", "noisy counts"],
 )

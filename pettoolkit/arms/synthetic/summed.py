@@ -42,11 +42,11 @@ from pettoolkit.privacy.noise import Draw, site_sd
 from pettoolkit.records import RunSpec
 from pettoolkit.synthesis.cells import cells_of
 from pettoolkit.synthesis.conversation import TABLES, Fitted, Stage, conversation
-from pettoolkit.synthesis.drawing import draw
+from pettoolkit.synthesis.drawing import Drawn, draw
 from pettoolkit.synthesis.marginals import Marginals, codes_of
 from pettoolkit.synthesis.noisy import DP_BINS
 from pettoolkit.synthesis.protocol import DpBudget, GuaranteeEvent, one_mechanism
-from pettoolkit.synthesis.rows import class_values, classes
+from pettoolkit.synthesis.rows import Floats, class_values, classes
 
 PURPOSE = "summed counts"
 
@@ -96,20 +96,31 @@ def _own(site: Site, spec: RunSpec, number: int, patients: int) -> bytes:
     _check_fits(site, spec, contract, patients)
     rows = site.table(spec, "train")
     codes, label = codes_of(cells_of(contract, DP_BINS), rows), classes(rows, contract)
+    counts = np.concatenate([q.exact(codes, label) for q in stage])
     if spec.dp is not None:
         attempt = _granted(site, spec, patients)
-        normals = noise_of(site, spec.seed, spec.dp.noise).normals(
-            Draw(PURPOSE, number, attempt), sum(q.size for q in stage)
-        )
-        sd = np.concatenate([np.full(q.size, _sd_here(spec, q.event)) for q in stage])
-    else:
-        normals = sd = np.zeros(1)
-    counts = np.concatenate([q.exact(codes, label) for q in stage]) + normals * sd
-    on_grid = np.rint(np.clip(counts, -CLIP * patients, CLIP * patients) / GRID) * GRID
+        source = noise_of(site, spec.seed, spec.dp.noise)
+        counts += source.normals(Draw(PURPOSE, number, attempt), len(counts)) * sd_here(spec, stage)
+    values = on_grid(counts, patients)
     scheme = scheme_of(spec, contract)
     padded = np.zeros(scheme.values)
-    padded[: len(on_grid)] = np.clip(on_grid / patients, -CLIP, CLIP)
+    padded[: len(values)] = np.clip(values / patients, -CLIP, CLIP)
     return vault.dump({"values": padded})
+
+
+def on_grid(counts: Floats, patients: int) -> Floats:
+    """Noisy counts as they are sent: within the range of the encryption, as multiples of the grid."""
+    return np.asarray(np.rint(np.clip(counts, -CLIP * patients, CLIP * patients) / GRID) * GRID)
+
+
+def whole(total: Floats) -> Floats:
+    """A decrypted sum, rounded to the grid first, which takes the encryption's error away, then to whole counts."""
+    return np.asarray(np.rint(np.rint(total / GRID) * GRID))
+
+
+def sd_here(spec: RunSpec, stage: Stage) -> Floats:
+    """SD of one hospital's part of the noise on each number of a stage."""
+    return np.concatenate([np.full(q.size, _sd_here(spec, q.event)) for q in stage])
 
 
 def _decrypted(site: Site, request: Request) -> bytes:
@@ -130,15 +141,14 @@ def _decrypted(site: Site, request: Request) -> bytes:
         spec.sites,
         before=lambda: vault.count(site, spec, key, request.blobs),
     )
-    # rounded to the grid first, which takes the encryption's error away, then to whole counts
-    return vault.dump({"values": np.rint(np.rint(found.values * patients / GRID) * GRID)})
+    return vault.dump({"values": whole(found.values * patients)})
 
 
 def _replayed(site: Site, spec: RunSpec, number: int, patients: int) -> Stage | Fitted:
     """The questions of stage ``number``, or the generator if it has been fitted before: from stored sums alone."""
     contract = site.narrowed(spec)
     talk = conversation(
-        cells_of(contract, DP_BINS), len(class_values(contract)), patients, _plan(spec, contract, patients)
+        cells_of(contract, DP_BINS), len(class_values(contract)), patients, plan_of(spec, contract, patients)
     )
     stage = next(talk)
     for before in range(1, number):
@@ -152,7 +162,8 @@ def _replayed(site: Site, spec: RunSpec, number: int, patients: int) -> Stage | 
     return stage
 
 
-def _plan(spec: RunSpec, contract: Contract, patients: int) -> tuple[GuaranteeEvent, ...]:
+def plan_of(spec: RunSpec, contract: Contract, patients: int) -> tuple[GuaranteeEvent, ...]:
+    """What the generator asks within the run's budget."""
     rho = EXACT if spec.dp is None else gaussian_mu(spec.dp.epsilon, spec.dp.delta) ** 2 / 2
     return Marginals().plan(contract, DpBudget(rho, np.random.default_rng(0), patients))
 
@@ -162,7 +173,7 @@ def _granted(site: Site, spec: RunSpec, patients: int) -> int:
     dp = budget_of(spec)
     one_row_each(site, spec)
     run, honest = fit_id(spec), dp.honest_sites or len(spec.sites)
-    mechanism = one_mechanism(_plan(spec, site.narrowed(spec), patients), honest)
+    mechanism = one_mechanism(plan_of(spec, site.narrowed(spec), patients), honest)
     account = ledger_of(site, run, Budget(dp.epsilon, dp.delta), mechanism)
     simulated = noise_of(site, spec.seed, dp.noise).simulated
     identity = Identity(run, site.name, 0, PURPOSE, f"{patients} patients")
@@ -180,7 +191,7 @@ def _check_fits(site: Site, spec: RunSpec, contract: Contract, patients: int) ->
         return
     # the tables of pairs share one budget: they are at most one fewer than the columns
     shared = {TABLES: math.sqrt(max(len(contract.feature_columns) - 1, 1))}
-    loudest = max(_sd_here(spec, e) * shared.get(e.query, 1.0) for e in _plan(spec, contract, patients))
+    loudest = max(_sd_here(spec, e) * shared.get(e.query, 1.0) for e in plan_of(spec, contract, patients))
     check_room(site, spec, here, loudest, CLIP * patients)
 
 
@@ -193,12 +204,16 @@ def _rows(site: Site, spec: RunSpec, number: int, patients: int) -> Made:
     fitted = _replayed(site, spec, number + 1, patients)
     if not isinstance(fitted, Fitted):
         raise Refused(f"hospital {site.name}: the generator of this run is not fitted yet")
-    contract = site.narrowed(spec)
+    drawn = drawn_from(spec, site.narrowed(spec), fitted, patients)
+    return Made(drawn.rows, {"rows": float(len(drawn.rows)), **drawn.figures})
+
+
+def drawn_from(spec: RunSpec, contract: Contract, fitted: Fitted, patients: int) -> Drawn:
+    """The rows that a run releases of its fitted generator."""
     per_hospital = spec.options["rows"]
     n = patients if per_hospital is None else int(per_hospital) * len(spec.sites)
     seed = derived_seed(spec.seed, "sample", "summed")
-    drawn = draw(Marginals.of(fitted, contract), contract, n, seed=seed, balance=balance_of(spec.options))
-    return Made(drawn.rows, {"rows": float(len(drawn.rows)), **drawn.figures})
+    return draw(Marginals.of(fitted, contract), contract, n, seed=seed, balance=balance_of(spec.options))
 
 
 def _label(spec: RunSpec, number: int, patients: int) -> str:

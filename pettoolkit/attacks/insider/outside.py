@@ -20,6 +20,7 @@ from torch import Tensor
 from pettoolkit.arms import private
 from pettoolkit.arms.common import contract_of, start
 from pettoolkit.arms.rounds import ServerState, server_step, settings_of
+from pettoolkit.attacks.insider.counts.outside import counts_views
 from pettoolkit.attacks.insider.decrypted.outside import regression_views
 from pettoolkit.attacks.insider.gradients import each_gradient, flat, mean_of, minus
 from pettoolkit.attacks.insider.hospitals import bound_of_sums, rows_of
@@ -116,7 +117,7 @@ def seen_views(spec: RunSpec, outcome_: Outcome, people: People) -> list[View]:
     """
     contract = contract_of(spec)
     if spec.options.get("scope") == "secure_sum":
-        raise NotRun("the sums of counts that hospitals decrypt are not attacked yet")
+        return counts_views(spec, contract, outcome_, people)
     if spec.arm in ("encrypted_statistics", "encrypted_records"):
         return regression_views(spec, contract, outcome_, people)
     if spec.arm not in IN_ROUNDS:

@@ -18,13 +18,11 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from pettoolkit.attacks.insider.views import BOTH, COORDINATOR, ObservedSum, SumsView
+from pettoolkit.attacks.insider.views import BOTH, COORDINATOR, SeenSum, SumsView
 from pettoolkit.attacks.models.ranked import AUC, TPR, Ranked
 from pettoolkit.attacks.protocol import Effort, Finding, Group, NotRun, People, finding, register
 from pettoolkit.attacks.statistics import bonferroni
-from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.records import NotMeasured
 
 Floats = npt.NDArray[np.float64]
@@ -131,7 +129,7 @@ class SumMembership:
         inside = np.repeat([True, False], [len(g) for g in groups])
         sums = [s for s in view.sums if s.sites == sites]
         kept = _kept(sums, len(inside), effort.seed)
-        shares = np.hstack([_shares(view, s, groups)[:, k] for s, k in zip(sums, kept, strict=True)])
+        shares = np.hstack([_shares(view, s, groups, k) for s, k in zip(sums, kept, strict=True)])
         observed = np.concatenate([s.observed[k] for s, k in zip(sums, kept, strict=True)])
         noise = np.concatenate(
             [
@@ -149,22 +147,20 @@ def _of(group: Group, sites: tuple[str, ...]) -> Group:
     return group.take(np.isin(group.site, sites))
 
 
-def _shares(view: SumsView, seen: ObservedSum, groups: list[Group]) -> Floats:
-    """What each candidate adds to a sum, (candidates, numbers), in the order of the groups."""
+def _shares(view: SumsView, seen: SeenSum, groups: list[Group], kept: npt.NDArray[np.intp]) -> Floats:
+    """What each candidate adds to the numbers ``kept`` of a sum, (candidates, kept), in the order of the groups."""
     parts = []
     for group in groups:
-        out = np.zeros((len(group), len(seen.observed)))
+        out = np.zeros((len(group), len(kept)))
         for site in seen.sites:
             here = group.site == site
             if here.any():
-                rows = group.rows.loc[here]
-                x = torch.from_numpy(encode(rows, view.contract))
-                out[here] = seen.share(x, torch.from_numpy(outcome(rows, view.contract)), site)
+                out[here] = seen.of(group.rows.loc[here], view.contract, site, kept)
         parts.append(out)
     return np.vstack(parts)
 
 
-def _kept(sums: list[ObservedSum], candidates: int, seed: int) -> list[npt.NDArray[np.intp]]:
+def _kept(sums: list[SeenSum], candidates: int, seed: int) -> list[npt.NDArray[np.intp]]:
     """Positions of the numbers of each sum that are used: all, or a random part of each."""
     total = sum(len(s.observed) for s in sums)
     share = min(1.0, MOST_NUMBERS / total, MOST_CELLS / (total * max(1, candidates)))

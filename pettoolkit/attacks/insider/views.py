@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import torch
 from torch import Tensor
 
 from pettoolkit.attacks.protocol import INSIDER, NO_BOUND, View
+from pettoolkit.cohort.contract import Contract
+from pettoolkit.cohort.features import encode, outcome
 from pettoolkit.models.dense import DenseNet, Params
 from pettoolkit.privacy.bounds import AttackBound
 from pettoolkit.records import NotMeasured
@@ -23,6 +28,29 @@ OTHERS = "all other hospitals"
 
 RAW, CIPHERTEXTS, NOTHING = "raw_records", "ciphertexts", "nothing"
 """What an insider may hold without attacking."""
+
+
+class SeenSum(Protocol):
+    """A sum over patients as an insider saw it, whatever was summed."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Whose patients are in it."""
+        ...
+
+    @property
+    def observed(self) -> Floats:
+        """Shape (numbers,)."""
+        ...
+
+    @property
+    def noise(self) -> Floats | float:
+        """Variance of what is in the sum beside patients, a number or (numbers,)."""
+        ...
+
+    def of(self, rows: pd.DataFrame, contract: Contract, site: str, kept: npt.NDArray[np.intp]) -> Floats:
+        """What each of these patients of a hospital adds to the numbers ``kept``: rows (n) to (n, kept)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,13 +74,18 @@ class ObservedSum:
     share: Callable[[Tensor, Tensor, str], Floats]
     noise: Floats | float
 
+    def of(self, rows: pd.DataFrame, contract: Contract, site: str, kept: npt.NDArray[np.intp]) -> Floats:
+        """See :meth:`SeenSum.of`."""
+        x, y = torch.from_numpy(encode(rows, contract)), torch.from_numpy(outcome(rows, contract))
+        return self.share(x, y, site)[:, kept]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SumsView(View):
     """Sums that one insider sees, all over the same patients where their ``sites`` are the same."""
 
     holder: str
-    sums: tuple[ObservedSum, ...]
+    sums: tuple[SeenSum, ...]
     bound: AttackBound | NotMeasured = NO_BOUND
     kind: str = INSIDER
     note: str = ""

@@ -138,7 +138,7 @@ def test_the_share_of_a_patient_is_what_leaving_him_out_changes() -> None:
     for each in view.sums[:3]:
         (site,) = each.sites
         here = people.members.take(people.members.site == site)
-        total = _shares(view, each, [here]).sum(0)
+        total = _shares(view, each, [here], np.arange(len(each.observed))).sum(0)
         np.testing.assert_allclose(total, each.observed, rtol=1e-4, atol=1e-4)
 
 
@@ -273,5 +273,5 @@ def test_what_is_left_of_the_noise_is_as_large_as_the_attacker_takes_it_for() ->
     (view,) = [v for v in insider_views(run_spec, outcome, people) if isinstance(v, SumsView)]
     for each in view.sums:
         others = people.members.take(np.isin(people.members.site, each.sites))
-        left = each.observed - _shares(view, each, [others]).sum(0)
+        left = each.observed - _shares(view, each, [others], np.arange(len(each.observed))).sum(0)
         assert np.mean(left**2) == pytest.approx(float(each.noise), rel=0.6)  # 35 numbers, and 0 is far away

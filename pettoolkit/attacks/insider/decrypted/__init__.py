@@ -1,1 +1,1 @@
-"""What hospitals with the key decrypt, where no round of a model was shared."""
+"""What hospitals with the key decrypt, where rows are summed or a model is trained on encrypted ones."""

@@ -1,0 +1,1 @@
+"""What hospitals with the key decrypt, where a generator asks for sums of counts."""
