@@ -52,7 +52,8 @@ def test_where_hospitals_refuse_their_rows_a_note_says_that_there_is_no_declarat
         found = declared(metered, spec, outcome)
 
     assert (found.metrics, found.files) == ({}, {})
-    assert found.notes[0].startswith("no quality declaration: hospital east: ")
+    refused = "hospital east, north, west: rows for attacks are granted by simulated hospitals only"
+    assert found.notes == (f"no quality declaration: {refused}",)
 
 
 def test_nothing_but_the_audits_rows_is_asked_of_the_hospitals() -> None:
