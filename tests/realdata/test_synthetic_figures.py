@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pettoolkit.experiment import runner
+from pettoolkit.experiment import execute, runner
 from pettoolkit.experiment.load import load
+from pettoolkit.experiment.quality import Declared
 from pettoolkit.records import Summary
 from pettoolkit.synthesis import marginals
 
@@ -34,14 +35,18 @@ Run = Callable[[str], list[Summary]]
 
 
 @pytest.fixture(scope="module")
-def _read_once() -> Iterator[None]:
+def _nothing_else() -> Iterator[None]:
+    """Read the data once, and declare no table's quality: over 100 cells that would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "load_cohort", functools.cache(runner.load_cohort))
+        patch.setattr(execute, "declared", lambda *_: Declared())
         yield
 
 
 @pytest.fixture(scope="module")
-def run(physionet2019: Path, _read_once: None, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(
+    physionet2019: Path, _nothing_else: None, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     def run(body: str) -> list[Summary]:
         folder = tmp_path_factory.mktemp("synthetic_figures")
         shutil.copy(empty_database, folder)
