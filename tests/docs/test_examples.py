@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -59,7 +60,8 @@ def needs_data(words: list[str]) -> bool:
     files = [word for word in words if word.startswith("experiments/") and word.endswith(".yaml")]
     if words[0] not in ("run", "show", "plan", "advise") or not files:
         return False
-    sites = load(ROOT / files[0]).sites
+    sets = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
+    sites = load(ROOT / files[0], sets).sites
     return sites.source != "simulated" and "breast_cancer" not in str(sites.path)
 
 
