@@ -31,7 +31,7 @@ def _(mo):
 
     EXPERIMENT = """\
 name: lab5
-sites: {source: simulated, stays: 300}
+sites: {source: simulated, stays: 240}
 arms:
   - {arm: pooled}
   - {arm: federated, rounds: 20}
